@@ -1,0 +1,33 @@
+//! **serfling** is an agent for [HashiCorp Serf](https://www.serf.io) clusters in one thread and a few MiB, as a
+//! program and as a library.
+//!
+//! # Architecture
+//!
+//! ```text
+//! bytes ──> reactor ──> sessions / gossip ──> cluster          input: (now, bytes) or (now, timer)
+//! bytes <── reactor <── outboxes          <── outputs           output: polled, never called back
+//! ```
+//!
+//! Data flows one way through three rings:
+//!
+//! - [`reactor`] is the only code that touches sockets, signals and the clock: one mio `Poll`, one thread.
+//! - [`rpc`] (sessions of RPC clients) and [`gossip`] (SWIM packets and streams) are protocol cores. They do no I/O
+//!   and read no clock: `now` is an argument, randomness comes from a generator they are given.
+//! - [`cluster`] is what the RPC server needs of a cluster, as a trait; `cluster::Standalone` is a cluster of one.
+//!
+//! Every core speaks the same verbs: `handle_…` pushes input in, `poll_…` pulls output out until it returns `None`.
+//! Polling too often is harmless.
+//!
+//! Around them: [`agent`] makes a daemon of it (configuration, log), [`client`] is a blocking client over the same
+//! wire types, and [`cli`] is the command line.
+
+pub mod agent;
+pub mod cli;
+pub mod client;
+pub mod cluster;
+pub mod gossip;
+pub mod msgpack;
+pub mod reactor;
+pub mod rpc;
+pub mod serf;
+pub mod timer_wheel;
