@@ -1,1 +1,4 @@
-//! To be written.
+//! Serf's own layer on top of gossip: events, queries, keys.
+
+pub mod coalesce;
+pub mod message;
