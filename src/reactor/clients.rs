@@ -45,17 +45,34 @@ pub(super) struct Clients {
 
 impl Clients {
     pub(super) fn new(first_token: usize) -> Self {
-        Self { clients: Vec::new(), first_token, readable: VecDeque::new(), unwritten: Vec::new() }
+        Self {
+            clients: Vec::new(),
+            first_token,
+            readable: VecDeque::new(),
+            unwritten: Vec::new(),
+        }
     }
 
     /// Takes in the socket of a new session.
-    pub(super) fn add(&mut self, registry: &Registry, mut socket: Socket, id: SessionId) -> std::io::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        registry: &Registry,
+        mut socket: Socket,
+        id: SessionId,
+    ) -> std::io::Result<()> {
         let slot = id.slot();
         socket.register(registry, Token(self.first_token + slot))?;
         if self.clients.len() <= slot {
             self.clients.resize_with(slot + 1, || None);
         }
-        let client = Client { socket, id, readable: false, ended: false, writable: true, queued: false };
+        let client = Client {
+            socket,
+            id,
+            readable: false,
+            ended: false,
+            writable: true,
+            queued: false,
+        };
         if let Some(place) = self.clients.get_mut(slot) {
             *place = Some(client);
         }
@@ -63,12 +80,19 @@ impl Clients {
     }
 
     /// The poll reports something about the client of this token.
-    pub(super) fn note_ready(&mut self, token: Token, event: &mio::event::Event, hub_wants_write: impl Fn(SessionId) -> bool) {
+    pub(super) fn note_ready<C: Cluster>(
+        &mut self,
+        hub: &Hub<C>,
+        token: Token,
+        event: &mio::event::Event,
+    ) {
         let slot = token.0 - self.first_token;
-        let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else { return };
-        if event.is_writable() {
+        let Some(client) = self.clients.get_mut(slot).and_then(Option::as_mut) else {
+            return;
+        };
+        if event.is_writable() && !client.writable {
             client.writable = true;
-            if hub_wants_write(client.id) {
+            if !hub.pending(client.id).is_empty() {
                 self.unwritten.push(client.id);
             }
         }
@@ -88,13 +112,18 @@ impl Clients {
     }
 
     fn get(&mut self, id: SessionId) -> Option<&mut Client> {
-        self.clients.get_mut(id.slot()).and_then(Option::as_mut).filter(|client| client.id == id)
+        self.clients
+            .get_mut(id.slot())
+            .and_then(Option::as_mut)
+            .filter(|client| client.id == id)
     }
 
     /// Reads once from every client that has something to read and is wanted.
     pub(super) fn read<C: Cluster>(&mut self, now: Instant, hub: &mut Hub<C>, scratch: &mut [u8]) {
         for _ in 0..self.readable.len() {
-            let Some(id) = self.readable.pop_front() else { break };
+            let Some(id) = self.readable.pop_front() else {
+                break;
+            };
             let Some(client) = self.get(id) else { continue };
             client.queued = false;
             if hub.wants_read(id) {
@@ -103,7 +132,13 @@ impl Clients {
         }
     }
 
-    fn read_once<C: Cluster>(&mut self, now: Instant, hub: &mut Hub<C>, id: SessionId, scratch: &mut [u8]) {
+    fn read_once<C: Cluster>(
+        &mut self,
+        now: Instant,
+        hub: &mut Hub<C>,
+        id: SessionId,
+        scratch: &mut [u8],
+    ) {
         let Some(client) = self.get(id) else { return };
         match client.socket.read(scratch) {
             Progress::Bytes(count) => {
@@ -187,7 +222,13 @@ impl Clients {
     }
 
     /// A reset is a way to go like any other, and no error (Windows reports one at every end).
-    fn handle_broken<C: Cluster>(&mut self, now: Instant, hub: &mut Hub<C>, id: SessionId, error: &std::io::Error) {
+    fn handle_broken<C: Cluster>(
+        &mut self,
+        now: Instant,
+        hub: &mut Hub<C>,
+        id: SessionId,
+        error: &std::io::Error,
+    ) {
         debug!(client = id.number(); "agent.ipc: Connection ended: {error}");
         self.close(now, hub, id);
     }

@@ -64,7 +64,11 @@ pub struct ListenError {
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, path: PathBuf, accepted: u64 },
+    Unix {
+        listener: UnixListener,
+        path: PathBuf,
+        accepted: u64,
+    },
 }
 
 /// A listening socket.
@@ -79,13 +83,25 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Opens a listening socket and has the poll report it as `token`.
-    pub(super) fn open(address: &RpcAddress, registry: &Registry, token: Token) -> Result<Self, ListenError> {
+    pub(super) fn open(
+        address: &RpcAddress,
+        registry: &Registry,
+        token: Token,
+    ) -> Result<Self, ListenError> {
         let opened = match address {
             RpcAddress::Tcp(address) => open_tcp(address, registry, token),
             RpcAddress::Unix(path) => open_unix(path, registry, token),
         };
-        let kind = opened.map_err(|source| ListenError { address: address.clone(), source })?;
-        Ok(Self { kind, ready: true, resting_until: None, told_at: None })
+        let kind = opened.map_err(|source| ListenError {
+            address: address.clone(),
+            source,
+        })?;
+        Ok(Self {
+            kind,
+            ready: true,
+            resting_until: None,
+            told_at: None,
+        })
     }
 
     /// The address that was bound, with the port the system chose.
@@ -136,7 +152,9 @@ impl Listener {
                     let _ = stream.set_nodelay(true);
                     (Socket::Tcp(stream), Peer::Tcp(from))
                 }),
-                Kind::Unix { listener, accepted, .. } => listener.accept().map(|(stream, _)| {
+                Kind::Unix {
+                    listener, accepted, ..
+                } => listener.accept().map(|(stream, _)| {
                     *accepted += 1;
                     (Socket::Unix(stream), Peer::Unix(*accepted))
                 }),
@@ -160,9 +178,14 @@ impl Listener {
 
     fn rest(&mut self, now: Instant, error: &io::Error) {
         self.resting_until = Some(now + REST);
-        if self.told_at.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY) {
+        if self
+            .told_at
+            .is_none_or(|told| now.duration_since(told) >= TOLD_EVERY)
+        {
             self.told_at = Some(now);
-            error!("agent.ipc: Failed to accept client: {error}; new clients wait until others leave");
+            error!(
+                "agent.ipc: Failed to accept client: {error}; new clients wait until others leave"
+            );
         }
     }
 
@@ -182,7 +205,10 @@ impl Listener {
 
 fn open_tcp(address: &str, registry: &Registry, token: Token) -> io::Result<Kind> {
     // Names are looked up only here, at start, where blocking harms nobody.
-    let mut result = Err(io::Error::new(io::ErrorKind::InvalidInput, "the name has no address"));
+    let mut result = Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "the name has no address",
+    ));
     for address in address.to_socket_addrs()? {
         result = TcpListener::bind(address);
         if result.is_ok() {
@@ -202,18 +228,25 @@ fn open_unix(path: &Path, registry: &Registry, token: Token) -> io::Result<Kind>
     rustix::process::umask(mask);
     let mut listener = bound?;
     registry.register(&mut listener, token, Interest::READABLE)?;
-    Ok(Kind::Unix { listener, path: path.to_owned(), accepted: 0 })
+    Ok(Kind::Unix {
+        listener,
+        path: path.to_owned(),
+        accepted: 0,
+    })
 }
 
 /// Removes the socket of an agent that is gone; one that is listened on stays, and binding fails.
 fn remove_stale_socket(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    let is_socket =
+        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if !is_socket {
         return Ok(());
     }
     match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
         _ => Ok(()),
     }
 }

@@ -37,7 +37,17 @@ impl Socket {
 
     /// Has the poll report everything about the socket as `token`.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.source().register(registry, token, Interest::READABLE | Interest::WRITABLE)
+        self.source()
+            .register(registry, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Why a connection could not be made, if that is known.
+    pub(super) fn take_error(&self) -> io::Result<()> {
+        let error = match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        };
+        error?.map_or(Ok(()), Err)
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Progress {
@@ -45,7 +55,11 @@ impl Socket {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
         });
-        if matches!(progress, Progress::Bytes(0)) { Progress::Ended } else { progress }
+        if matches!(progress, Progress::Bytes(0)) {
+            Progress::Ended
+        } else {
+            progress
+        }
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Progress {

@@ -23,7 +23,7 @@ use super::sessions::Sessions;
 use super::stats::Counters;
 use super::subscriptions::{Subscriber, Subscriptions};
 use crate::agent::log::LogRing;
-use crate::cluster::{Cluster, Event, Operation, QueryId, Ticket};
+use crate::cluster::{Cluster, Event, NetworkCommand, Operation, QueryId, Ticket};
 use crate::msgpack::frame::{Limits, Progress, Scanner};
 use crate::timer_wheel::TimerWheel;
 use log::{debug, error, info, warn};
@@ -178,6 +178,17 @@ impl<C: Cluster> Hub<C> {
     /// The cluster behind the hub.
     pub fn cluster(&self) -> &C {
         &self.cluster
+    }
+
+    /// The next thing the cluster asks of the network.
+    pub fn poll_network(&mut self) -> Option<NetworkCommand> {
+        self.cluster.poll_network()
+    }
+
+    /// Whether clients must show a key.
+    #[must_use]
+    pub fn has_auth_key(&self) -> bool {
+        self.config.auth_key.is_some()
     }
 
     /// Changes the cluster from outside, as by a host program. What it has to tell reaches the clients.
