@@ -1,3 +1,6 @@
 //! What makes a daemon of the protocol cores: configuration, log, the life of the process.
 
+pub mod config;
+pub mod daemon;
+pub mod duration;
 pub mod log;
