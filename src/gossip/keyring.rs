@@ -1,6 +1,7 @@
 //! Encryption keys of a cluster: the primary one encrypts, all decrypt.
 //!
-//! Rules and texts are memberlist's (`keyring.go`); the texts reach clients as messages of key operations.
+//! Rules and texts are memberlist's (`keyring.go`, the texts as the deployed version has them); the texts reach clients as
+//! messages of key operations.
 
 use std::fmt;
 
@@ -58,10 +59,10 @@ pub enum KeyringError {
     #[error("key size must be 16, 24 or 32 bytes")]
     Size,
     /// Only an installed key can be made primary.
-    #[error("requested key is not in the keyring")]
+    #[error("Requested key is not in the keyring")]
     Unknown,
     /// Another must be made primary first.
-    #[error("removing the primary key is not allowed")]
+    #[error("Removing the primary key is not allowed")]
     Primary,
 }
 

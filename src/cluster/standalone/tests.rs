@@ -279,7 +279,7 @@ fn keys_without_and_with_encryption() {
     let (message, error, _) = key_outcome(&mut cluster, KeyOperation::Use(key(9).to_base64()));
     assert_eq!(
         message.as_deref(),
-        Some("requested key is not in the keyring")
+        Some("Requested key is not in the keyring")
     );
     assert_eq!(error, failed);
     assert_eq!(
@@ -289,7 +289,7 @@ fn keys_without_and_with_encryption() {
     let (message, ..) = key_outcome(&mut cluster, KeyOperation::Remove(key(2).to_base64()));
     assert_eq!(
         message.as_deref(),
-        Some("removing the primary key is not allowed")
+        Some("Removing the primary key is not allowed")
     );
     assert_eq!(
         key_outcome(&mut cluster, KeyOperation::Remove(key(1).to_base64())),
