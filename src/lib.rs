@@ -31,3 +31,8 @@ pub mod reactor;
 pub mod rpc;
 pub mod serf;
 pub mod timer_wheel;
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -3,6 +3,8 @@
 //! The sections `agent`, `runtime`, `serf`, `tags` and `event_handlers` are the reference's. `rpc` and `rpc_clients` are
 //! our own: what each client has waiting and has lost. All values are text, so old clients parse them.
 
+use std::sync::OnceLock;
+
 use super::encode::push_body;
 use super::hub::Hub;
 use super::message::{Pairs, StatsResponse, Text};
@@ -162,7 +164,10 @@ pub struct Resources {
 
 /// The section `runtime`, with the reference's keys. A "goroutine" is a thread here, and there is one.
 fn runtime() -> Vec<(&'static str, String)> {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // The system is slow to tell, and tells the same each time.
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    let cpus =
+        CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     // Go's names, which dashboards know.
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
