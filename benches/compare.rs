@@ -33,7 +33,7 @@ fn event() -> Vec<u8> {
         b"\x82\xa7Command\xa5event\xa3Seq\x01\x83\xa4Name\xa1e\xa8Coalesce\xc2\xa7Payload\xc4"
             .to_vec();
     bytes.push(EVENT_BYTES as u8);
-    bytes.extend([7; EVENT_BYTES]);
+    bytes.extend([b'x'; EVENT_BYTES]);
     bytes
 }
 

@@ -122,7 +122,7 @@ fn event_to(bencher: Bencher<'_, '_>, (wanting, others): (usize, usize)) {
     let event = EventRequest {
         coalesce: false,
         name: Text("deploy"),
-        payload: serfling::rpc::message::Bytes(&[7; 64]),
+        payload: serfling::rpc::message::Bytes(&[b'x'; 64]),
     };
     let event = request(Command::Event, Some(&event));
     bencher

@@ -55,8 +55,7 @@ pub(crate) fn session(data: &[u8]) {
     };
     let cluster = Standalone::new(now, StandaloneConfig::new("n1"));
     let mut hub = Hub::new(now, config, cluster, Arc::new(LogRing::new()));
-    let accept =
-        |hub: &mut Hub<Standalone>| hub.accept(now, Peer::Unix(0)).expect("there is room");
+    let accept = |hub: &mut Hub<Standalone>| hub.accept(now, Peer::Unix(0)).expect("there is room");
     let (fuzzed, watcher) = (accept(&mut hub), accept(&mut hub));
     if how & 1 != 0 {
         hub.handle_bytes(now, fuzzed, HANDSHAKE);
