@@ -21,6 +21,7 @@
 //! Around them: [`agent`] makes a daemon of it (configuration, log), [`client`] is a blocking client over the same
 //! wire types, and [`cli`] is the command line.
 
+pub mod address;
 pub mod agent;
 pub mod cli;
 pub mod client;

@@ -18,13 +18,13 @@ use serfling::client::{Client, ClientError, Options, QueryReply, StreamEvent};
 use serfling::cluster::{
     Event, Member, MemberEventKind, QueryRequest, Standalone, StandaloneConfig,
 };
-use serfling::reactor::{RpcAddress, Server, ServerEvent, Stopper};
+use serfling::reactor::{Server, ServerEvent, Stopper};
 use serfling::rpc::{Config, Resources};
 
 fn server(config: Config) -> (Server<Standalone>, String) {
     let cluster = Standalone::new(Instant::now(), StandaloneConfig::new("host"));
     let mut server = Server::new(config, cluster, Arc::new(LogRing::new())).unwrap();
-    let address = server.listen(&RpcAddress::parse("127.0.0.1:0")).unwrap();
+    let address = server.listen(&"127.0.0.1:0".parse().unwrap()).unwrap();
     (server, address.to_string())
 }
 
@@ -40,7 +40,7 @@ fn serve(config: Config) -> (String, Stopper, JoinHandle<Resources>) {
 }
 
 fn connect(address: &str) -> Client {
-    Client::connect(&Options::new(address)).unwrap()
+    Client::connect(&Options::new(address.parse().unwrap())).unwrap()
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn shutdown_twice_is_harmless_and_frees_everything() {
     stopper.stop();
     assert!(matches!(client.members(), Err(ClientError::Closed)));
     assert!(matches!(
-        Client::connect(&Options::new(&address)),
+        Client::connect(&Options::new(address.parse().unwrap())),
         Err(ClientError::Connect { .. })
     ));
 }
@@ -199,7 +199,7 @@ fn a_monitor_shows_the_lines_the_host_logs() {
     let cluster = Standalone::new(Instant::now(), StandaloneConfig::new("host"));
     let mut server = Server::new(Config::default(), cluster, Arc::clone(&ring)).unwrap();
     let address = server
-        .listen(&RpcAddress::parse("127.0.0.1:0"))
+        .listen(&"127.0.0.1:0".parse().unwrap())
         .unwrap()
         .to_string();
     let stopper = server.stopper();
@@ -226,9 +226,9 @@ fn unix_sockets_and_keys() {
         ..Config::default()
     };
     let mut server = Server::new(config, cluster, Arc::new(LogRing::new())).unwrap();
-    server.listen(&RpcAddress::parse(&address)).unwrap();
+    server.listen(&address.parse().unwrap()).unwrap();
     assert!(
-        server.listen(&RpcAddress::parse(&address)).is_err(),
+        server.listen(&address.parse().unwrap()).is_err(),
         "a live socket is not taken over"
     );
     let stopper = server.stopper();
@@ -237,8 +237,9 @@ fn unix_sockets_and_keys() {
         connect(&address).members(),
         Err(ClientError::Agent(text)) if text == "Authentication required"
     ));
-    assert!(Client::connect(&Options::new(&address).auth_key("wrong")).is_err());
-    let mut client = Client::connect(&Options::new(&address).auth_key("secret")).unwrap();
+    assert!(Client::connect(&Options::new(address.parse().unwrap()).auth_key("wrong")).is_err());
+    let mut client =
+        Client::connect(&Options::new(address.parse().unwrap()).auth_key("secret")).unwrap();
     assert_eq!(client.members().unwrap().len(), 1);
     stopper.stop();
     thread.join().unwrap();

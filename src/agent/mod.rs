@@ -2,5 +2,4 @@
 
 pub mod config;
 pub mod daemon;
-pub mod duration;
 pub mod log;
