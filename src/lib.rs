@@ -13,7 +13,7 @@
 //! - [`reactor`] is the only code that touches sockets, signals and the clock: one mio `Poll`, one thread.
 //! - [`rpc`] (sessions of RPC clients) and [`gossip`] (SWIM packets and streams) are protocol cores. They do no I/O
 //!   and read no clock: `now` is an argument, randomness comes from a generator they are given.
-//! - [`cluster`] is what the RPC server needs of a cluster, as a trait; `cluster::Standalone` is a cluster of one.
+//! - [`cluster`] is what the RPC server needs of a cluster, as a trait; [`cluster::Standalone`] is a cluster of one.
 //!
 //! Every core speaks the same verbs: `handle_…` pushes input in, `poll_…` pulls output out until it returns `None`.
 //! Polling too often is harmless.

@@ -1,1 +1,3 @@
-//! To be written.
+//! What makes a daemon of the protocol cores: configuration, log, the life of the process.
+
+pub mod log;

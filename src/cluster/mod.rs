@@ -6,13 +6,15 @@
 //! operation, new tags) is [started](Cluster::start) under a [`Ticket`] and ends as an [`Output::Completed`], perhaps
 //! at once, so nothing ever waits.
 //!
-//! `Standalone` is a cluster of one. An embedder can bring its own.
+//! [`Standalone`] is a cluster of one. An embedder can bring its own.
 
+pub mod address;
 mod coordinate;
 mod event;
 mod member;
 mod network;
 mod operation;
+mod standalone;
 
 pub use coordinate::Coordinate;
 pub use event::{
@@ -23,6 +25,8 @@ pub use network::{NetworkCommand, NetworkEvent, StreamId};
 pub use operation::{
     ClusterError, JoinFailures, KeyOperation, KeyReport, Operation, Outcome, Ticket,
 };
+
+pub use standalone::{Standalone, StandaloneConfig};
 
 use std::time::Instant;
 

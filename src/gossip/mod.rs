@@ -1,1 +1,3 @@
-//! To be written.
+//! Gossip between the nodes of a cluster: memberlist's protocol.
+
+pub mod keyring;

@@ -4,4 +4,5 @@
 //! liberally and write in the RPC protocol's form.
 
 pub mod frame;
+pub mod raw;
 pub mod value;

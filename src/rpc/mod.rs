@@ -4,6 +4,28 @@
 //! likewise. Nothing has a length in front, so [`crate::msgpack::frame`] finds where an object ends. [`message`] holds
 //! the types of both directions, which the server and [`crate::client`] share.
 //!
+//! [`Hub`] is the whole server without its sockets: look at it first. Like every protocol core here it does no I/O and
+//! reads no clock.
+//!
 //! Source of the protocol facts: hashicorp/serf, `cmd/serf/command/agent/ipc.go`, and the bytes of a running agent.
 
+mod congestion;
+mod delivery;
+mod dispatch;
+mod encode;
+pub mod filter;
+mod hub;
+mod members;
 pub mod message;
+mod outbox;
+mod session;
+mod sessions;
+mod stats;
+mod subscriptions;
+
+pub use hub::{
+    AcceptError, Config, FAILED_AUTHS_MAX, Flushed, Hub, HubEvent, OUTBOX_HIGH_WATER_BYTES,
+    Overflow,
+};
+pub use session::{Peer, SessionId};
+pub use stats::{Counters, Resources};

@@ -1,8 +1,7 @@
-//! Serf on top of gossip: events, queries, intents, keys and coordinates.
+//! Serf's own layer on top of gossip: events, queries, keys.
 
 mod clock;
-mod coalesce;
+pub mod coalesce;
 mod intent;
+pub mod message;
 mod recent;
-
-pub use coalesce::{CoalesceConfig, Coalescer};
