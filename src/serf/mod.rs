@@ -2,6 +2,7 @@
 
 mod clock;
 pub mod coalesce;
+mod coordinate;
 mod intent;
 pub mod message;
 mod recent;
