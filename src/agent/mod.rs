@@ -1,3 +1,4 @@
 //! What makes a daemon of the protocol cores: configuration, log, the life of the process.
 
 pub mod log;
+pub mod snapshot_file;

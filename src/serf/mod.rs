@@ -6,3 +6,4 @@ mod coordinate;
 mod intent;
 pub mod message;
 mod recent;
+pub mod snapshot;
