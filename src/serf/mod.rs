@@ -4,6 +4,7 @@ mod clock;
 pub mod coalesce;
 mod coordinate;
 mod intent;
+mod membership;
 pub mod message;
 mod recent;
 pub mod snapshot;
