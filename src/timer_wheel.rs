@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(fire(&mut wheel, start), [0]);
         assert_eq!(fire(&mut wheel, start + ms(62)), [5]);
         assert_eq!(fire(&mut wheel, start + ms(64)), [63, 64]);
-        assert_eq!(fire(&mut wheel, start + ms(10)), []);
+        assert!(fire(&mut wheel, start + ms(10)).is_empty());
         assert_eq!(fire(&mut wheel, start + ms(100_000)), [70, 4096, 5000]);
         assert!(wheel.is_empty() && wheel.next_deadline().is_none());
     }
@@ -360,7 +360,7 @@ mod tests {
         let start = Instant::now();
         let mut wheel = TimerWheel::new(start);
         wheel.insert(start + Duration::from_micros(1001), 1);
-        assert_eq!(fire(&mut wheel, start + Duration::from_micros(1999)), []);
+        assert!(fire(&mut wheel, start + Duration::from_micros(1999)).is_empty());
         assert_eq!(fire(&mut wheel, start + ms(2)), [1]);
     }
 

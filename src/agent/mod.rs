@@ -1,4 +1,7 @@
 //! What makes a daemon of the protocol cores: configuration, log, the life of the process.
 
+pub mod config;
+pub mod daemon;
+pub mod duration;
 pub mod log;
 pub mod snapshot_file;

@@ -398,12 +398,6 @@ impl Cluster for Standalone {
         );
         self.wheel.insert(deadline, Timer::QueryDone(id));
         if self.matches_filters(&request) {
-            if request.request_ack {
-                self.outputs.push_back(Output::QueryAck {
-                    query: id,
-                    from: self.local.name.clone(),
-                });
-            }
             if !ping {
                 let payload = request.payload.unwrap_or_default();
                 self.tell(
@@ -415,6 +409,12 @@ impl Cluster for Standalone {
                         deadline,
                     }),
                 );
+            }
+            if request.request_ack {
+                self.outputs.push_back(Output::QueryAck {
+                    query: id,
+                    from: self.local.name.clone(),
+                });
             }
         }
         Ok(id)

@@ -46,7 +46,7 @@ impl<C: Cluster> Hub<C> {
                     && let Some(extras) =
                         self.session(id).and_then(|session| session.extras.as_mut())
                 {
-                    extras.asked.retain(|asked| *asked != query);
+                    extras.asked.remove(&query);
                 }
             }
             Output::Completed { ticket, outcome } => {

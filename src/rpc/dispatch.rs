@@ -455,7 +455,7 @@ impl<C: Cluster> Hub<C> {
             Ok(query) => {
                 self.asked.insert(query, (id, seq));
                 if let Some(session) = self.session(id) {
-                    session.extras().asked.push(query);
+                    session.extras().asked.insert(query);
                 }
                 self.respond(id, seq, |_| {});
             }

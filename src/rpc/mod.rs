@@ -29,3 +29,6 @@ pub use hub::{
 };
 pub use session::{Peer, SessionId};
 pub use stats::{Counters, Resources};
+
+#[cfg(test)]
+mod tests;

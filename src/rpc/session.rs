@@ -1,6 +1,6 @@
 //! What the hub knows of one client.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -141,7 +141,7 @@ pub(super) struct Extras {
     /// The ID of the newest.
     pub(super) last_query: u64,
     /// Queries this client asked that are not done.
-    pub(super) asked: Vec<QueryId>,
+    pub(super) asked: HashSet<QueryId>,
     /// Records this client never got.
     pub(super) dropped: u64,
     /// How many of them the log has told of.

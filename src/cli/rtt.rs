@@ -1,0 +1,65 @@
+//! `rtt`: the estimated round-trip time between two nodes.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+
+use super::CliError;
+use super::flags::texts;
+use super::output::print;
+use super::rpc::{connect, failed, with_rpc_flags};
+use crate::client::Client;
+use crate::cluster::Coordinate;
+
+pub(super) fn command() -> Command {
+    let command = Command::new("rtt")
+        .about("Estimates network round trip time between nodes")
+        .arg(Arg::new("node").num_args(0..).value_name("node1 [node2]"));
+    with_rpc_flags(command)
+}
+
+pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
+    let mut nodes = texts(matches, "node");
+    if nodes.is_empty() || nodes.len() > 2 {
+        return Err(CliError::Usage(
+            "One or two node names must be specified".to_owned(),
+        ));
+    }
+    let mut client = connect(matches)?;
+    if nodes.len() == 1 {
+        let stats = client.stats().map_err(failed("Error querying agent"))?;
+        nodes.extend(
+            stats
+                .get("agent")
+                .and_then(|agent| agent.get("name"))
+                .cloned(),
+        );
+    }
+    let [one, other] = &nodes[..] else {
+        return Err(CliError::Failed(
+            "Error querying agent: it does not tell its name".to_owned(),
+        ));
+    };
+    let (here, there) = (
+        coordinate(&mut client, one)?,
+        coordinate(&mut client, other)?,
+    );
+    let Some(distance) = here.distance_to(&there) else {
+        return Err(CliError::Failed(format!(
+            "The coordinates of {one} and {other} have different dimensions"
+        )));
+    };
+    print(&format!(
+        "Estimated {one} <-> {other} rtt: {:.3} ms",
+        distance.as_secs_f64() * 1000.0
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn coordinate(client: &mut Client, node: &str) -> Result<Coordinate, CliError> {
+    let coordinate = client
+        .coordinate(node)
+        .map_err(failed("Error getting coordinates"))?;
+    coordinate
+        .ok_or_else(|| CliError::Failed(format!("Could not find a coordinate for node {node:?}")))
+}
