@@ -176,7 +176,7 @@ fn lost_data_that_became_zeros_is_ignored() {
     let mut text = b"alive: a 127.0.0.1:1\n".to_vec();
     text.extend([0; 10_000]);
     text.extend(b"alive: b 127.0.0.1:2\nclock: 4\nalive: \0\0\0\0 127.0.0.1:3\n\0\0\0");
-    let mut node = Node::new(&text, AfterLeave::StayAway);
+    let node = Node::new(&text, AfterLeave::StayAway);
     let found = node.snapshot.recovered();
     assert_eq!(found.alive, alive(&[("a", 1), ("b", 2)]));
     assert_eq!(found.clock, 4);
