@@ -290,13 +290,6 @@ fn leave_event(member: &Member) -> Event {
     })
 }
 
-fn addr_bytes(addr: IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(addr) => addr.octets().to_vec(),
-        IpAddr::V6(addr) => addr.octets().to_vec(),
-    }
-}
-
 impl Cluster for Standalone {
     fn local(&self) -> &Member {
         &self.local
@@ -372,8 +365,8 @@ impl Cluster for Standalone {
                 .map(|(tag, expression)| encode_tag_filter(tag, expression)),
         );
         let message = QueryMessage {
-            addr: &addr_bytes(self.local.addr),
-            filters: &filters,
+            addr: self.local.addr,
+            filters: filters.iter().map(Vec::as_slice).collect(),
             flags: if request.request_ack { FLAG_ACK } else { 0 },
             id: id.id,
             ltime: id.ltime,
