@@ -5,11 +5,11 @@
 //! are not believed. No honest cluster gets there, and the reference's clock would wrap around.
 
 /// The latest time that is believed of a message. At a million messages a second it takes 292,000 years to come here.
-pub(crate) const LTIME_MAX: u64 = u64::MAX / 2;
+pub const LTIME_MAX: u64 = u64::MAX / 2;
 
 /// A Lamport clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LamportClock(u64);
+pub struct LamportClock(u64);
 
 impl Default for LamportClock {
     /// A clock at 1: time 0 stands for "never".
@@ -20,19 +20,19 @@ impl Default for LamportClock {
 
 impl LamportClock {
     /// The time that the next message here will carry.
-    pub(crate) const fn time(&self) -> u64 {
+    pub const fn time(&self) -> u64 {
         self.0
     }
 
     /// The time for a message from here; the next one gets another.
-    pub(crate) const fn tick(&mut self) -> u64 {
+    pub const fn tick(&mut self) -> u64 {
         let time = self.0;
         self.0 += 1;
         time
     }
 
     /// Takes note of a message's time.
-    pub(crate) const fn witness(&mut self, ltime: u64) {
+    pub const fn witness(&mut self, ltime: u64) {
         if ltime >= self.0 && ltime <= LTIME_MAX {
             self.0 = ltime + 1;
         }

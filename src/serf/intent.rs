@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long an intent about an unknown node is kept.
-pub(crate) const INTENT_LIFETIME: Duration = Duration::from_secs(5 * 60);
+pub const INTENT_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 /// What a node means to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IntentKind {
+pub enum IntentKind {
     /// It joins.
     Join,
     /// It leaves.
@@ -21,22 +21,22 @@ pub(crate) enum IntentKind {
 
 /// The newest intent of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Intent {
+pub struct Intent {
     /// What it means to do.
-    pub(crate) kind: IntentKind,
+    pub kind: IntentKind,
     /// Since when, in the members' Lamport time.
-    pub(crate) ltime: u64,
+    pub ltime: u64,
     since: Instant,
 }
 
 /// The newest intents of nodes that are not members.
 #[derive(Debug, Default)]
-pub(crate) struct Intents(HashMap<String, Intent>);
+pub struct Intents(HashMap<String, Intent>);
 
 impl Intents {
     /// Takes note of an intent; says whether it is news, to be passed on. Of a node not yet noted there is no news
     /// once `count_max` others are: to pass on what can't be remembered would make it echo without end.
-    pub(crate) fn note(
+    pub fn note(
         &mut self,
         now: Instant,
         node: &str,
@@ -64,12 +64,12 @@ impl Intents {
     }
 
     /// The newest intent of a node.
-    pub(crate) fn get(&self, node: &str) -> Option<Intent> {
+    pub fn get(&self, node: &str) -> Option<Intent> {
         self.0.get(node).copied()
     }
 
     /// Forgets intents that are too old.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
         let before = self.0.len();
         self.0
             .retain(|_, intent| now.saturating_duration_since(intent.since) <= INTENT_LIFETIME);

@@ -6,7 +6,7 @@
 //!
 //! Two things differ from the reference. A member that is pruned while it is leaving goes after a delay without holding
 //! anything up, and stays if it says meanwhile that it lives. And what was pruned does not come back on the word of
-//! nodes that missed it: a [`Tombstone`] stays, and a node that gossip calls alive again is only believed when it has
+//! nodes that missed it: a tombstone stays, and a node that gossip calls alive again is only believed when it has
 //! joined since, or has lived for [`PROBATION`].
 //!
 //! Invariants: the local node is always a member; a node is a member or has a tombstone, never both; each change that
@@ -22,7 +22,7 @@ use super::intent::{IntentKind, Intents};
 
 /// How long a pruned node has to live on before it is believed without a word of its own. Longer than it takes to
 /// find out that a node is dead.
-pub(crate) const PROBATION: Duration = Duration::from_secs(60);
+pub const PROBATION: Duration = Duration::from_secs(60);
 /// How many pruned nodes are remembered.
 const TOMBSTONES_MAX: usize = 16 * 1024;
 /// Intents about this many unknown nodes are kept in any cluster, and about twice the members in a larger one.
@@ -30,18 +30,18 @@ const INTENTS_MIN: usize = 4096;
 
 /// How long members that are gone are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Retention {
+pub struct Retention {
     /// Failed members are tried again this long.
-    pub(crate) failed: Duration,
+    pub failed: Duration,
     /// Others hear of left members this long.
-    pub(crate) left: Duration,
+    pub left: Duration,
     /// A leaving member that is to be pruned has this long to go.
-    pub(crate) leaving: Duration,
+    pub leaving: Duration,
 }
 
 /// How a node went, in the eyes of gossip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Departure {
+pub enum Departure {
     /// It said so.
     Said,
     /// It stopped answering.
@@ -50,7 +50,7 @@ pub(crate) enum Departure {
 
 /// What to do about an intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IntentReaction {
+pub enum IntentReaction {
     /// Nothing: it is not news.
     Ignore,
     /// Pass it on.
@@ -61,7 +61,7 @@ pub(crate) enum IntentReaction {
 
 /// Whether this node means to be in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LocalIntention {
+pub enum LocalIntention {
     /// It refutes whoever says that it leaves.
     Stay,
     /// It leaves.
@@ -90,7 +90,7 @@ struct Tombstone {
 
 /// Who is in the cluster.
 #[derive(Debug)]
-pub(crate) struct Membership {
+pub struct Membership {
     local: String,
     members: BTreeMap<String, MemberState>,
     tombstones: HashMap<String, Tombstone>,
@@ -105,7 +105,7 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// A cluster of the local node alone.
-    pub(crate) fn new(local: Member, retention: Retention) -> Self {
+    pub fn new(local: Member, retention: Retention) -> Self {
         let mut membership = Self {
             local: local.name.clone(),
             members: BTreeMap::new(),
@@ -123,79 +123,79 @@ impl Membership {
     }
 
     /// The local node.
-    pub(crate) fn local(&self) -> Option<&Member> {
+    pub fn local(&self) -> Option<&Member> {
         self.get(&self.local)
     }
 
     /// A member.
-    pub(crate) fn get(&self, name: &str) -> Option<&Member> {
+    pub fn get(&self, name: &str) -> Option<&Member> {
         self.members.get(name).map(|state| &state.member)
     }
 
     /// All members in the order of their names.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
         self.members.values().map(|state| &state.member)
     }
 
     /// All members of a status.
-    pub(crate) fn with_status(&self, status: MemberStatus) -> impl Iterator<Item = &Member> {
+    pub fn with_status(&self, status: MemberStatus) -> impl Iterator<Item = &Member> {
         self.iter().filter(move |member| member.status == status)
     }
 
     /// All members with the Lamport times of their statuses.
-    pub(crate) fn status_ltimes(&self) -> impl ExactSizeIterator<Item = (&str, u64)> {
+    pub fn status_ltimes(&self) -> impl ExactSizeIterator<Item = (&str, u64)> {
         let states = self.members.iter();
         states.map(|(name, state)| (&**name, state.status_ltime))
     }
 
     /// How many members there are, of any status.
-    pub(crate) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.members.len()
     }
 
     /// How many members failed.
-    pub(crate) const fn failed(&self) -> usize {
+    pub const fn failed(&self) -> usize {
         self.failed
     }
 
     /// How many members left.
-    pub(crate) const fn left(&self) -> usize {
+    pub const fn left(&self) -> usize {
         self.left
     }
 
     /// How many members are neither failed nor left.
-    pub(crate) fn present(&self) -> usize {
-        self.len() - self.failed - self.left
+    pub fn present(&self) -> usize {
+        self.count() - self.failed - self.left
     }
 
     /// Whether anybody else would hear a broadcast.
-    pub(crate) fn has_company(&self) -> bool {
+    pub fn has_company(&self) -> bool {
         let mut alive = self.with_status(MemberStatus::Alive);
         alive.any(|member| member.name != self.local)
     }
 
     /// Grows with each change of anything that clients see.
-    pub(crate) const fn version(&self) -> u64 {
+    pub const fn version(&self) -> u64 {
         self.version
     }
 
     /// The members' Lamport clock.
-    pub(crate) const fn clock(&self) -> &LamportClock {
+    pub const fn clock(&self) -> &LamportClock {
         &self.clock
     }
 
     /// The members' Lamport clock, to be ticked or to witness what others say of theirs.
-    pub(crate) const fn clock_mut(&mut self) -> &mut LamportClock {
+    pub const fn clock_mut(&mut self) -> &mut LamportClock {
         &mut self.clock
     }
 
     /// What happened to members, in order.
-    pub(crate) fn poll_event(&mut self) -> Option<MemberEvent> {
+    pub fn poll_event(&mut self) -> Option<MemberEvent> {
         self.events.pop_front()
     }
 
     /// Gossip says that a node lives.
-    pub(crate) fn handle_alive(&mut self, now: Instant, node: Member) {
+    pub fn handle_alive(&mut self, now: Instant, node: Member) {
         if let Some(tombstone) = self.tombstones.get_mut(&node.name) {
             tombstone.returned = Some((node, now));
             return;
@@ -217,7 +217,7 @@ impl Membership {
     }
 
     /// Gossip says that a node changed its tags or its address.
-    pub(crate) fn handle_update(&mut self, node: Member) {
+    pub fn handle_update(&mut self, node: Member) {
         if let Some(tombstone) = self.tombstones.get_mut(&node.name) {
             if let Some((returned, _)) = &mut tombstone.returned {
                 *returned = node;
@@ -234,7 +234,7 @@ impl Membership {
     }
 
     /// Gossip says that a node is gone.
-    pub(crate) fn handle_gone(&mut self, now: Instant, name: &str, departure: Departure) {
+    pub fn handle_gone(&mut self, now: Instant, name: &str, departure: Departure) {
         if let Some(tombstone) = self.tombstones.get_mut(name) {
             tombstone.returned = None;
             return;
@@ -260,12 +260,7 @@ impl Membership {
     }
 
     /// A node says that it joined, or that it lives.
-    pub(crate) fn handle_join_intent(
-        &mut self,
-        now: Instant,
-        name: &str,
-        ltime: u64,
-    ) -> IntentReaction {
+    pub fn handle_join_intent(&mut self, now: Instant, name: &str, ltime: u64) -> IntentReaction {
         if ltime > LTIME_MAX {
             return IntentReaction::Ignore;
         }
@@ -295,7 +290,7 @@ impl Membership {
     }
 
     /// Somebody says that a node leaves, or is to be taken for one that left.
-    pub(crate) fn handle_leave_intent(
+    pub fn handle_leave_intent(
         &mut self,
         now: Instant,
         name: &str,
@@ -347,7 +342,7 @@ impl Membership {
     }
 
     /// Forgets members that are gone for long, and believes pruned ones that live on. Call it every now and then.
-    pub(crate) fn reap(&mut self, now: Instant) {
+    pub fn reap(&mut self, now: Instant) {
         let Retention { failed, left, .. } = self.retention;
         let due = |state: &MemberState| {
             let gone = |limit| {

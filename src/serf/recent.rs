@@ -9,13 +9,13 @@
 use super::clock::{LTIME_MAX, LamportClock};
 
 /// How many Lamport times are remembered: the reference's event and query buffers.
-pub(crate) const SLOTS: usize = 512;
+pub const SLOTS: usize = 512;
 /// How many different messages may carry one Lamport time. More are dropped: they could not be told from repeats.
-pub(crate) const ITEMS_PER_SLOT_MAX: usize = 1024;
+pub const ITEMS_PER_SLOT_MAX: usize = 1024;
 
 /// What a [`RecentBuffer`] says of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reception {
+pub enum Reception {
     /// Never heard before: act on it and pass it on.
     New,
     /// Heard before.
@@ -36,7 +36,7 @@ struct Slot<T> {
 
 /// Messages of one kind heard lately.
 #[derive(Debug)]
-pub(crate) struct RecentBuffer<T> {
+pub struct RecentBuffer<T> {
     clock: LamportClock,
     minimum: u64,
     /// Grows to [`SLOTS`] as the clock goes on.
@@ -55,24 +55,24 @@ impl<T> Default for RecentBuffer<T> {
 
 impl<T: PartialEq> RecentBuffer<T> {
     /// The clock of this kind of message.
-    pub(crate) const fn clock(&self) -> &LamportClock {
+    pub const fn clock(&self) -> &LamportClock {
         &self.clock
     }
 
     /// The clock, to be ticked or to witness what others say of theirs.
-    pub(crate) const fn clock_mut(&mut self) -> &mut LamportClock {
+    pub const fn clock_mut(&mut self) -> &mut LamportClock {
         &mut self.clock
     }
 
     /// Takes no message from before `ltime` from now on.
-    pub(crate) fn raise_minimum(&mut self, ltime: u64) {
+    pub fn raise_minimum(&mut self, ltime: u64) {
         if ltime <= LTIME_MAX {
             self.minimum = self.minimum.max(ltime);
         }
     }
 
     /// Takes note of a message and says what to do with it.
-    pub(crate) fn receive(&mut self, ltime: u64, item: T) -> Reception {
+    pub fn receive(&mut self, ltime: u64, item: T) -> Reception {
         if ltime > LTIME_MAX {
             return Reception::Refused;
         }
@@ -95,7 +95,7 @@ impl<T: PartialEq> RecentBuffer<T> {
     }
 
     /// The messages still remembered, oldest first, by Lamport time.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &[T])> {
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &[T])> {
         let mut full: Vec<&Slot<T>> = self.slots.iter().filter(|s| !s.items.is_empty()).collect();
         full.sort_unstable_by_key(|slot| slot.ltime);
         full.into_iter()

@@ -10,7 +10,7 @@
 
 mod payload;
 
-pub(crate) use payload::{PayloadError, decode_payload, encode_payload};
+pub use payload::{PayloadError, decode_payload, encode_payload};
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -37,7 +37,7 @@ const RTT_MAX: Duration = Duration::from_secs(10);
 
 /// Why an observation was not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Rejected {
+pub enum Rejected {
     /// The peer lives in another space.
     #[error("the coordinate has {got} dimensions, not {expected}")]
     Dimensions {
@@ -62,7 +62,7 @@ struct Peer {
 
 /// This node's coordinate and what it knows of others'.
 #[derive(Debug)]
-pub(crate) struct CoordinateClient {
+pub struct CoordinateClient {
     own: Coordinate,
     peers: HashMap<String, Peer>,
     adjustments: [f64; ADJUSTMENT_WINDOW],
@@ -73,7 +73,7 @@ pub(crate) struct CoordinateClient {
 
 impl CoordinateClient {
     /// A node that knows nothing yet.
-    pub(crate) fn new(rng: StdRng) -> Self {
+    pub fn new(rng: StdRng) -> Self {
         Self::with_dimensions(Coordinate::DIMENSIONS, rng)
     }
 
@@ -89,27 +89,27 @@ impl CoordinateClient {
     }
 
     /// This node's coordinate.
-    pub(crate) const fn own(&self) -> &Coordinate {
+    pub const fn own(&self) -> &Coordinate {
         &self.own
     }
 
     /// The last coordinate that a peer told.
-    pub(crate) fn peer(&self, name: &str) -> Option<&Coordinate> {
+    pub fn peer(&self, name: &str) -> Option<&Coordinate> {
         self.peers.get(name).map(|peer| &peer.coordinate)
     }
 
     /// Forgets a peer.
-    pub(crate) fn forget(&mut self, name: &str) {
+    pub fn forget(&mut self, name: &str) {
         self.peers.remove(name);
     }
 
     /// How often the own coordinate had to start over.
-    pub(crate) const fn resets(&self) -> u64 {
+    pub const fn resets(&self) -> u64 {
         self.resets
     }
 
     /// Moves this node by what it measured: `rtt` to the peer `name`, who says it is at `there`.
-    pub(crate) fn observe(
+    pub fn observe(
         &mut self,
         name: &str,
         there: Coordinate,

@@ -12,7 +12,7 @@ const VERSION: u8 = 1;
 
 /// Why a payload is no coordinate.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PayloadError {
+pub enum PayloadError {
     /// It was written by something newer, or is something else.
     #[error("unsupported ping version {0}, expected {VERSION}")]
     Version(u8),
@@ -35,7 +35,7 @@ struct Payload {
 }
 
 /// The payload that tells `coordinate`.
-pub(crate) fn encode_payload(coordinate: &Coordinate) -> Vec<u8> {
+pub fn encode_payload(coordinate: &Coordinate) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64 + 9 * coordinate.vec.len());
     bytes.push(VERSION);
     let mut writer = RawWriter(&mut bytes);
@@ -50,7 +50,7 @@ pub(crate) fn encode_payload(coordinate: &Coordinate) -> Vec<u8> {
 }
 
 /// The coordinate that a payload tells; `None` when the peer keeps none.
-pub(crate) fn decode_payload(bytes: &[u8]) -> Result<Option<Coordinate>, PayloadError> {
+pub fn decode_payload(bytes: &[u8]) -> Result<Option<Coordinate>, PayloadError> {
     let Some((&version, map)) = bytes.split_first() else {
         return Ok(None);
     };

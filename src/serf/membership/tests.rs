@@ -172,7 +172,7 @@ fn gone_members_are_reaped_after_a_day() {
     assert_eq!(talk.heard(), Vec::<String>::new());
     talk.pass(Duration::from_secs(1));
     assert_eq!(talk.heard(), ["reap a", "reap b"]);
-    assert_eq!(talk.members.len(), 1);
+    assert_eq!(talk.members.count(), 1);
 }
 
 #[test]
