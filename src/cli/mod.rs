@@ -97,19 +97,21 @@ pub fn main() -> ExitCode {
     run_command(command, *run, arguments)
 }
 
-fn run_command(mut command: Command, run: Run, arguments: &[String]) -> ExitCode {
+fn run_command(command: Command, run: Run, arguments: &[String]) -> ExitCode {
     let name = command.get_name().to_owned();
-    command = command
+    let command = command
         .bin_name(format!("serfling {name}"))
         .no_binary_name(true)
         .disable_help_flag(true);
-    let usage = command.render_help().to_string();
+    // Only who needs help pays for it: an agent that is small stays so.
+    let usage = || command.clone().render_help().to_string();
     let result = match flags::translate(&command, arguments) {
         Ok(Translated::Help) => {
-            print(&usage);
+            print(&usage());
             return ExitCode::SUCCESS;
         }
         Ok(Translated::Arguments(arguments)) => command
+            .clone()
             .try_get_matches_from(arguments)
             .map_err(|error| CliError::Usage(error.render().to_string().trim_end().to_owned()))
             .and_then(|matches| run(&matches)),
@@ -118,7 +120,7 @@ fn run_command(mut command: Command, run: Run, arguments: &[String]) -> ExitCode
     match result {
         Ok(code) => code,
         Err(CliError::Usage(text)) => {
-            print_error(&format!("{text}\n\n{}", usage.trim_end()));
+            print_error(&format!("{text}\n\n{}", usage().trim_end()));
             ExitCode::FAILURE
         }
         Err(CliError::Failed(text)) => {
