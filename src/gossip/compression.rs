@@ -11,6 +11,7 @@ use weezl::encode::Encoder;
 use weezl::{BitOrder, LzwStatus};
 
 use super::message::MessageType;
+use crate::msgpack;
 use crate::msgpack::raw::RawWriter;
 use crate::msgpack::value::{Bytes, or_zero};
 
@@ -68,8 +69,7 @@ pub(super) fn decompress(
     bytes_max: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), DecompressError> {
-    let compressed: Compressed<'_> =
-        rmp_serde::from_slice(body).map_err(DecompressError::Malformed)?;
+    let compressed: Compressed<'_> = msgpack::decode(body).map_err(DecompressError::Malformed)?;
     if compressed.algo != ALGORITHM_LZW {
         return Err(DecompressError::Algorithm(compressed.algo));
     }

@@ -15,6 +15,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::cluster::VersionRange;
+use crate::msgpack;
 use crate::msgpack::raw::RawWriter;
 use crate::msgpack::value::{Bytes, or_zero};
 
@@ -103,7 +104,7 @@ pub enum WireError {
 
 /// Reads the fields of a message of type `kind`, which has no type byte any more.
 fn fields<'a, T: Deserialize<'a>>(kind: MessageType, body: &'a [u8]) -> Result<T, WireError> {
-    rmp_serde::from_slice(body).map_err(|source| WireError::Malformed { kind, source })
+    msgpack::decode(body).map_err(|source| WireError::Malformed { kind, source })
 }
 
 /// A message as packets carry it.
