@@ -21,6 +21,7 @@
 //! Around them: [`agent`] makes a daemon of it (configuration, log), [`client`] is a blocking client over the same
 //! wire types, and [`cli`] is the command line.
 
+pub mod address;
 pub mod agent;
 pub mod cli;
 pub mod client;
@@ -31,3 +32,8 @@ pub mod reactor;
 pub mod rpc;
 pub mod serf;
 pub mod timer_wheel;
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

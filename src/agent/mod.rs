@@ -2,5 +2,5 @@
 
 pub mod config;
 pub mod daemon;
-pub mod duration;
 pub mod log;
+pub mod snapshot_file;

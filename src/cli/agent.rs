@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 
 use super::CliError;
 use super::flags::{flag, is_on, repeated, switch, text, texts};
-use super::rpc::parse_tags;
-use crate::agent::config::{Layer, MdnsLayer};
+use crate::agent::config::{MdnsConfig, PartialConfig, duration};
 use crate::agent::daemon::{self, Exit};
 
 pub(super) fn command() -> Command {
@@ -38,6 +38,16 @@ pub(super) fn command() -> Command {
             "rpc-addr-file",
             "path",
             "File to write the bound RPC address to",
+        ))
+        .arg(flag(
+            "rpc-max-clients",
+            "n",
+            "How many RPC clients may be connected [default: 65536]",
+        ))
+        .arg(flag(
+            "rpc-handshake-timeout",
+            "duration",
+            "How long an RPC client may take for handshake and auth [default: 10s]",
         ))
         .arg(repeated(
             "config-file",
@@ -148,7 +158,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     }
     files.sort();
     let files: Vec<PathBuf> = files.into_iter().map(|(_, path)| path).collect();
-    let exit = daemon::run(&files, &layer(matches)?)
+    let exit = daemon::run(&files, &partial_config(matches)?)
         .map_err(|error| CliError::Failed(format!("==> {error}")))?;
     Ok(match exit {
         Exit::Graceful => ExitCode::SUCCESS,
@@ -157,30 +167,32 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
 }
 
 /// What the flags say.
-fn layer(matches: &ArgMatches) -> Result<Layer, CliError> {
+fn partial_config(matches: &ArgMatches) -> Result<PartialConfig, CliError> {
     let given = |name: &str| text(matches, name).unwrap_or_default().to_owned();
-    let number = |name: &'static str| {
-        let parse = |text: &str| {
-            let wrong = |_| {
-                CliError::Usage(format!(
-                    "invalid value {text:?} for flag -{name}: expected a number"
-                ))
-            };
-            text.parse::<i64>().map_err(wrong)
-        };
-        text(matches, name).map(parse).transpose()
+    let wrong = |name: &str, text: &str, expected: &dyn std::fmt::Display| {
+        CliError::Usage(format!(
+            "invalid value {text:?} for flag -{name}: {expected}"
+        ))
     };
-    let tags = texts(matches, "tag");
-    Ok(Layer {
+    let number = |name: &str| match text(matches, name) {
+        // The reference takes -1 for "not set".
+        None | Some("-1") => Ok(0),
+        Some(text) => text
+            .parse::<u64>()
+            .map_err(|_| wrong(name, text, &"expected a number")),
+    };
+    let time = |name: &str| match text(matches, name) {
+        None => Ok(Duration::ZERO),
+        Some(text) => duration::parse(text).map_err(|error| wrong(name, text, &error)),
+    };
+    let mut config = PartialConfig {
         node_name: given("node"),
         bind: given("bind"),
         advertise: given("advertise"),
         rpc_addr: given("rpc-addr"),
         rpc_addr_file: given("rpc-addr-file"),
-        tags: parse_tags(&tags)?
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect(),
+        rpc_max_clients: number("rpc-max-clients")?,
+        rpc_handshake_timeout: time("rpc-handshake-timeout")?,
         tags_file: given("tags-file"),
         role: given("role"),
         encrypt_key: given("encrypt"),
@@ -189,7 +201,7 @@ fn layer(matches: &ArgMatches) -> Result<Layer, CliError> {
         event_handlers: texts(matches, "event-handler"),
         start_join: texts(matches, "join"),
         retry_join: texts(matches, "retry-join"),
-        retry_interval: given("retry-interval"),
+        retry_interval: time("retry-interval")?,
         retry_max_attempts: number("retry-max")?,
         replay_on_join: is_on(matches, "replay"),
         rejoin_after_leave: is_on(matches, "rejoin"),
@@ -198,14 +210,20 @@ fn layer(matches: &ArgMatches) -> Result<Layer, CliError> {
         protocol: number("protocol")?,
         discover: given("discover"),
         interface: given("iface"),
-        mdns: MdnsLayer {
+        mdns: MdnsConfig {
             interface: given("mdns-iface"),
             disable_ipv4: is_on(matches, "mdns-disable-ipv4"),
             disable_ipv6: is_on(matches, "mdns-disable-ipv6"),
         },
         enable_syslog: is_on(matches, "syslog"),
-        disable_compression: is_on(matches, "disable-compression"),
-        broadcast_timeout: given("broadcast-timeout"),
-        ..Layer::default()
-    })
+        enable_compression: is_on(matches, "disable-compression").then_some(false),
+        broadcast_timeout: time("broadcast-timeout")?,
+        ..PartialConfig::default()
+    };
+    for tag in texts(matches, "tag") {
+        config
+            .add_tag(&tag)
+            .map_err(|error| CliError::Failed(format!("==> Error: {error}")))?;
+    }
+    Ok(config)
 }

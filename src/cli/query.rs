@@ -13,7 +13,7 @@ use super::flags::{flag, is_on, repeated, switch, text, texts};
 use super::monitor::watch_interrupt;
 use super::output::{Format, print, to_json};
 use super::rpc::{connect, failed, format_flag, name_and_payload, parse_tags, with_rpc_flags};
-use crate::agent::duration::parse_duration;
+use crate::agent::config::duration;
 use crate::client::QueryReply;
 use crate::cluster::QueryRequest;
 
@@ -67,7 +67,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         .into_iter()
         .map(|(tag, regex)| (tag.to_owned(), regex.to_owned()))
         .collect();
-    let timeout = text(matches, "timeout").map(parse_duration).transpose();
+    let timeout = text(matches, "timeout").map(duration::parse).transpose();
     let timeout = timeout
         .map_err(|error| CliError::Usage(format!("invalid value for flag -timeout: {error}")))?;
     let (name, payload) = name_and_payload(&texts(matches, "words"), "A query")?;

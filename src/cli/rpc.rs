@@ -33,8 +33,11 @@ pub(super) fn connect(matches: &ArgMatches) -> Result<Client, CliError> {
     };
     let address = given("rpc-addr", "SERF_RPC_ADDR").unwrap_or_else(|| DEFAULT_RPC_ADDR.to_owned());
     let key = given("rpc-auth", "SERF_RPC_AUTH").unwrap_or_default();
-    Client::connect(&Options::new(&address).auth_key(&key))
-        .map_err(|error| CliError::Failed(format!("Error connecting to Serf agent: {error}")))
+    let address = address
+        .parse()
+        .map_err(failed("Error connecting to Serf agent"))?;
+    Client::connect(&Options::new(address).auth_key(&key))
+        .map_err(failed("Error connecting to Serf agent"))
 }
 
 /// Makes an error of a call one of the command: `what` failed.

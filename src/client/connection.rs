@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::{ClientError, Options};
+use crate::address::RpcAddr;
 use crate::msgpack::frame::{DEPTH_MAX, Limits, Progress, Scanner};
-use crate::reactor::RpcAddress;
 use crate::rpc::message::{Command, RequestHeader, ResponseHeader, Text};
 
 /// A response larger than this is refused, in bytes: some hundred thousand members.
@@ -29,19 +29,10 @@ enum Socket {
 impl Socket {
     fn open(options: &Options) -> io::Result<Self> {
         match &options.address {
-            RpcAddress::Unix(path) => UnixStream::connect(path).map(Self::Unix),
-            RpcAddress::Tcp(address) => {
-                let mut result = Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "the name has no address",
-                ));
-                for address in address.to_socket_addrs()? {
-                    result = TcpStream::connect_timeout(&address, options.connect_timeout);
-                    if result.is_ok() {
-                        break;
-                    }
-                }
-                let stream = result?;
+            RpcAddr::Unix(path) => UnixStream::connect(path).map(Self::Unix),
+            RpcAddr::Tcp(address) => {
+                let stream =
+                    TcpStream::connect_timeout(&address.resolve()?, options.connect_timeout)?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }

@@ -3,7 +3,7 @@
 //! ```no_run
 //! use serfling::client::{Client, Options};
 //!
-//! let mut client = Client::connect(&Options::new("127.0.0.1:7373"))?;
+//! let mut client = Client::connect(&Options::new("127.0.0.1:7373".parse()?))?;
 //! for member in client.members()? {
 //!     println!("{} {}", member.name, member.status);
 //! }
@@ -11,7 +11,7 @@
 //! for event in client.records(&stream) {
 //!     println!("{:?}", event?);
 //! }
-//! # Ok::<(), serfling::client::ClientError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! One connection carries requests and any number of subscriptions; what comes for one while another is waited for is
@@ -29,8 +29,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::connection::{Connection, Reply};
+use crate::address::RpcAddr;
 use crate::cluster::{Coordinate, KeyReport, Member, QueryRequest};
-use crate::reactor::RpcAddress;
 use crate::rpc::message::{
     AuthRequest, Bytes, Command, CoordinateRequest, CoordinateResponse, EventRequest,
     ForceLeaveRequest, HandshakeRequest, JoinRequest, JoinResponse, KeyRequest, KeyResponse,
@@ -46,7 +46,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `host:port` or `unix:/path`.
-    pub address: RpcAddress,
+    pub address: RpcAddr,
     /// The agent's auth key, if it has one.
     pub auth_key: Option<String>,
     /// How long to wait for the connection.
@@ -56,11 +56,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// Options for the agent at `address`: `host:port` or `unix:/path`.
+    /// Options for the agent at `address`.
     #[must_use]
-    pub fn new(address: &str) -> Self {
+    pub const fn new(address: RpcAddr) -> Self {
         Self {
-            address: RpcAddress::parse(address),
+            address,
             auth_key: None,
             connect_timeout: DEFAULT_TIMEOUT,
             request_timeout: DEFAULT_TIMEOUT,
@@ -82,7 +82,7 @@ pub enum ClientError {
     #[error("can't connect to the agent at {address}: {source}")]
     Connect {
         /// Where it should be.
-        address: RpcAddress,
+        address: RpcAddr,
         /// What the system says.
         source: std::io::Error,
     },

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::address::AddrParts;
+
 /// Where to find a node: `host`, `host:port`, `[v6]:port`, a bare IPv6 address, and any of them behind `name/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JoinAddress {
@@ -29,26 +31,12 @@ impl JoinAddress {
             Some((name, address)) => (Some(name.to_owned()), address),
             None => (None, text),
         };
-        let (host, port) = if let Some(bracketed) = address.strip_prefix('[') {
-            let (host, rest) = bracketed.split_once(']').ok_or_else(invalid)?;
-            (host, rest.strip_prefix(':'))
-        } else {
-            match address.split_once(':') {
-                // More than one colon is an IPv6 address without a port.
-                Some((_, rest)) if rest.contains(':') => (address, None),
-                Some((host, port)) => (host, Some(port)),
-                None => (address, None),
-            }
-        };
-        if host.is_empty() {
+        let AddrParts { host, port } =
+            AddrParts::parse(address, default_port).map_err(|_| invalid())?;
+        if host.is_empty() || port == 0 {
             return Err(invalid());
         }
-        let port = port.map_or(Ok(default_port), |port| port.parse().map_err(|_| invalid()))?;
-        Ok(Self {
-            name,
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Self { name, host, port })
     }
 
     /// The host, where it is an address and no name.

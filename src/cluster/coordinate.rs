@@ -2,13 +2,6 @@
 
 use std::time::Duration;
 
-/// Dimensions of the Euclidean part (Serf's `coordinate/config.go`).
-pub(crate) const DIMENSIONS: usize = 8;
-/// Height of a coordinate that knows nothing yet, in seconds; no height is lower.
-pub(crate) const HEIGHT_MIN: f64 = 10.0e-6;
-/// Error of a coordinate that knows nothing yet; no error is higher.
-pub(crate) const ERROR_MAX: f64 = 1.5;
-
 /// A Vivaldi coordinate with height, as Serf keeps it. Distances are round-trip times in seconds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Coordinate {
@@ -25,15 +18,22 @@ pub struct Coordinate {
 impl Default for Coordinate {
     fn default() -> Self {
         Self {
-            vec: vec![0.0; DIMENSIONS],
-            error: ERROR_MAX,
+            vec: vec![0.0; Self::DIMENSIONS],
+            error: Self::ERROR_MAX,
             adjustment: 0.0,
-            height: HEIGHT_MIN,
+            height: Self::HEIGHT_MIN,
         }
     }
 }
 
 impl Coordinate {
+    /// Dimensions of the Euclidean part (Serf's `coordinate/config.go`).
+    pub(crate) const DIMENSIONS: usize = 8;
+    /// Height of a coordinate that knows nothing yet, in seconds; no height is lower.
+    pub(crate) const HEIGHT_MIN: f64 = 10.0e-6;
+    /// Error of a coordinate that knows nothing yet; no error is higher.
+    pub(crate) const ERROR_MAX: f64 = 1.5;
+
     /// The estimated round-trip time between two nodes, or `None` where the dimensions differ.
     #[must_use]
     pub fn distance_to(&self, other: &Self) -> Option<Duration> {

@@ -28,6 +28,7 @@ pub use operation::{
 
 pub use standalone::{Standalone, StandaloneConfig};
 
+use std::fmt;
 use std::time::Instant;
 
 /// What a cluster has to tell its owner.
@@ -118,8 +119,8 @@ pub trait Cluster {
     /// The network coordinate of a node, if one is known.
     fn coordinate(&self, node: &str) -> Option<Coordinate>;
 
-    /// Counters for the section `serf` of `stats`.
-    fn stats(&self) -> Vec<(&'static str, String)>;
+    /// Shows the counters for the section `serf` of `stats`, in the order of their names.
+    fn visit_stats(&self, visit: &mut dyn FnMut(&'static str, &dyn fmt::Display));
 
     /// Lets timers fire that are due at `now`.
     fn handle_timeout(&mut self, now: Instant);

@@ -8,6 +8,7 @@ mod join;
 mod keys;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -104,6 +105,8 @@ pub struct Standalone {
     next_ticket: u64,
     joins: Joins,
     outputs: VecDeque<Output>,
+    /// Where messages are encoded to be measured; kept for its memory.
+    encoded: Vec<u8>,
     left: bool,
 }
 
@@ -128,6 +131,7 @@ impl Standalone {
             next_ticket: 0,
             joins: Joins::default(),
             outputs: VecDeque::new(),
+            encoded: Vec::new(),
             left: false,
         };
         cluster.tell_member(now, MemberEventKind::Join, local);
@@ -286,13 +290,6 @@ fn leave_event(member: &Member) -> Event {
     })
 }
 
-fn addr_bytes(addr: IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(addr) => addr.octets().to_vec(),
-        IpAddr::V6(addr) => addr.octets().to_vec(),
-    }
-}
-
 impl Cluster for Standalone {
     fn local(&self) -> &Member {
         &self.local
@@ -323,15 +320,15 @@ impl Cluster for Standalone {
             return Err(ClusterError::EventTooLarge { limit });
         }
         let ltime = self.event_clock;
-        let mut encoded = Vec::with_capacity(name.len() + payload.len() + 40);
-        UserEventMessage {
+        let message = UserEventMessage {
             coalesce,
             ltime,
             name,
             payload,
-        }
-        .encode(&mut encoded);
-        if encoded.len() > limit {
+        };
+        self.encoded.clear();
+        message.encode(&mut self.encoded);
+        if self.encoded.len() > limit {
             return Err(ClusterError::EncodedEventTooLarge { limit });
         }
         self.event_clock += 1;
@@ -368,8 +365,8 @@ impl Cluster for Standalone {
                 .map(|(tag, expression)| encode_tag_filter(tag, expression)),
         );
         let message = QueryMessage {
-            addr: &addr_bytes(self.local.addr),
-            filters: &filters,
+            addr: self.local.addr,
+            filters: filters.iter().map(Vec::as_slice).collect(),
             flags: if request.request_ack { FLAG_ACK } else { 0 },
             id: id.id,
             ltime: id.ltime,
@@ -488,28 +485,25 @@ impl Cluster for Standalone {
         (node == self.local.name).then(Coordinate::default)
     }
 
-    fn stats(&self) -> Vec<(&'static str, String)> {
+    fn visit_stats(&self, visit: &mut dyn FnMut(&'static str, &dyn fmt::Display)) {
         let count = |status| {
             self.others
                 .values()
                 .filter(|member| member.status == status)
                 .count()
-                .to_string()
         };
-        vec![
-            ("coordinate_resets", "0".to_owned()),
-            ("encrypted", self.keyring.is_some().to_string()),
-            ("event_queue", "0".to_owned()),
-            ("event_time", self.event_clock.to_string()),
-            ("failed", count(MemberStatus::Failed)),
-            ("health_score", "0".to_owned()),
-            ("intent_queue", "0".to_owned()),
-            ("left", count(MemberStatus::Left)),
-            ("member_time", self.member_clock.to_string()),
-            ("members", self.member_count().to_string()),
-            ("query_queue", "0".to_owned()),
-            ("query_time", self.query_clock.to_string()),
-        ]
+        visit("coordinate_resets", &0);
+        visit("encrypted", &self.keyring.is_some());
+        visit("event_queue", &0);
+        visit("event_time", &self.event_clock);
+        visit("failed", &count(MemberStatus::Failed));
+        visit("health_score", &0);
+        visit("intent_queue", &0);
+        visit("left", &count(MemberStatus::Left));
+        visit("member_time", &self.member_clock);
+        visit("members", &self.member_count());
+        visit("query_queue", &0);
+        visit("query_time", &self.query_clock);
     }
 
     fn handle_timeout(&mut self, now: Instant) {

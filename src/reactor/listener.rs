@@ -3,9 +3,8 @@
 //! When the system has no descriptors left, a listener rests: pending connections wait in the kernel, everybody else is
 //! served on, and it tries again after [`REST`] or when a client goes. It never spins.
 
-use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use mio::{Interest, Registry, Token};
 use rustix::fs::Mode;
 
 use super::socket::Socket;
+use crate::address::{AddrParts, RpcAddr};
 use crate::rpc::Peer;
 
 /// How long a listener rests when it can't accept.
@@ -24,40 +24,11 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Permissions of a Unix socket: its owner alone.
 const UNIX_SOCKET_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// Where an RPC server listens, or a client finds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RpcAddress {
-    /// `host:port`.
-    Tcp(String),
-    /// `unix:/path` or `unix:///path`.
-    Unix(PathBuf),
-}
-
-impl RpcAddress {
-    /// Reads an address as flags and configuration give it.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        match text.strip_prefix("unix:") {
-            Some(path) => Self::Unix(path.strip_prefix("//").unwrap_or(path).into()),
-            None => Self::Tcp(text.to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for RpcAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => f.write_str(address),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {address}: {source}")]
 pub struct ListenError {
-    address: RpcAddress,
+    address: RpcAddr,
     source: io::Error,
 }
 
@@ -84,13 +55,13 @@ pub(super) struct Listener {
 impl Listener {
     /// Opens a listening socket and has the poll report it as `token`.
     pub(super) fn open(
-        address: &RpcAddress,
+        address: &RpcAddr,
         registry: &Registry,
         token: Token,
     ) -> Result<Self, ListenError> {
         let opened = match address {
-            RpcAddress::Tcp(address) => open_tcp(address, registry, token),
-            RpcAddress::Unix(path) => open_unix(path, registry, token),
+            RpcAddr::Tcp(address) => open_tcp(address, registry, token),
+            RpcAddr::Unix(path) => open_unix(path, registry, token),
         };
         let kind = opened.map_err(|source| ListenError {
             address: address.clone(),
@@ -105,10 +76,10 @@ impl Listener {
     }
 
     /// The address that was bound, with the port the system chose.
-    pub(super) fn local_address(&self) -> io::Result<RpcAddress> {
+    pub(super) fn local_address(&self) -> io::Result<RpcAddr> {
         Ok(match &self.kind {
-            Kind::Tcp(listener) => RpcAddress::Tcp(listener.local_addr()?.to_string()),
-            Kind::Unix { path, .. } => RpcAddress::Unix(path.clone()),
+            Kind::Tcp(listener) => listener.local_addr()?.into(),
+            Kind::Unix { path, .. } => RpcAddr::Unix(path.clone()),
         })
     }
 
@@ -203,19 +174,9 @@ impl Listener {
     }
 }
 
-fn open_tcp(address: &str, registry: &Registry, token: Token) -> io::Result<Kind> {
+fn open_tcp(address: &AddrParts, registry: &Registry, token: Token) -> io::Result<Kind> {
     // Names are looked up only here, at start, where blocking harms nobody.
-    let mut result = Err(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "the name has no address",
-    ));
-    for address in address.to_socket_addrs()? {
-        result = TcpListener::bind(address);
-        if result.is_ok() {
-            break;
-        }
-    }
-    let mut listener = result?;
+    let mut listener = TcpListener::bind(address.resolve()?)?;
     registry.register(&mut listener, token, Interest::READABLE)?;
     Ok(Kind::Tcp(listener))
 }

@@ -13,7 +13,7 @@ mod network;
 mod resolver;
 mod socket;
 
-pub use listener::{ListenError, RpcAddress};
+pub use listener::ListenError;
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,6 +30,7 @@ use signal_hook_mio::v1_0::Signals;
 use self::clients::Clients;
 use self::listener::Listener;
 use self::network::Network;
+use crate::address::RpcAddr;
 use crate::agent::log::LogRing;
 use crate::cluster::{Cluster, Event};
 use crate::rpc::{self, Hub, HubEvent};
@@ -148,7 +149,7 @@ impl<C: Cluster> Server<C> {
     ///
     /// # Errors
     /// [`ServerError::Listen`], [`ServerError::TooManyListeners`].
-    pub fn listen(&mut self, address: &RpcAddress) -> Result<RpcAddress, ServerError> {
+    pub fn listen(&mut self, address: &RpcAddr) -> Result<RpcAddr, ServerError> {
         if self.listeners.len() >= LISTENERS_MAX {
             return Err(ServerError::TooManyListeners);
         }

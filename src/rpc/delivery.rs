@@ -15,6 +15,7 @@ use super::message::{
     QueryRecord, Text, UserEventRecord,
 };
 use super::session::{Congestion, PendingQuery, SessionId};
+use super::sessions::Pushed;
 use super::subscriptions::Subscriber;
 use crate::cluster::{
     Cluster, ClusterError, Event, KeyReport, Outcome, Output, QueryEvent, QueryId,
@@ -210,21 +211,18 @@ impl<C: Cluster> Hub<C> {
 
     /// Sends a record, if there is room.
     fn send_record(&mut self, now: Instant, to: Subscriber, record: &[u8]) {
-        let Some(session) = self.sessions.get(to.session) else {
-            return;
-        };
-        let waiting = session.outbox.len();
-        if waiting + record.len() > self.config.outbox_bytes_max {
-            self.drop_record(now, to.session);
-            return;
-        }
-        if let Some(out) = self.sessions.out(to.session) {
-            push_header(out, to.seq);
-            out.extend_from_slice(record);
-            self.counters.records += 1;
-        }
-        if waiting > BEHIND_BYTES {
-            self.note_behind(now, to.session);
+        match self
+            .sessions
+            .push_record(to.session, to.seq, record, self.config.outbox_bytes_max)
+        {
+            Pushed::Queued { waiting } => {
+                self.counters.records += 1;
+                if waiting > BEHIND_BYTES {
+                    self.note_behind(now, to.session);
+                }
+            }
+            Pushed::Full => self.drop_record(now, to.session),
+            Pushed::Gone => {}
         }
     }
 

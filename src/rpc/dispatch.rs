@@ -36,6 +36,8 @@ const MONITOR_EXISTS: &str = "Monitor already exists";
 
 /// `{"Members": []}`, the body of a refused `members-filtered`.
 const NO_MEMBERS: &[u8] = b"\x81\xa7Members\x90";
+/// Room for an answer to `stats`, as a rule, in bytes.
+const STATS_BYTES: usize = 1024;
 /// How many members are looked at for the work of one plain request.
 const MEMBERS_PER_WORK: usize = 8;
 /// How many bytes are copied for the work of one plain request.
@@ -109,7 +111,8 @@ impl<C: Cluster> Hub<C> {
         match command {
             Command::Members => self.members_command(id, seq),
             Command::Stats => {
-                let body = self.encode_stats();
+                let mut body = Vec::with_capacity(STATS_BYTES);
+                self.push_stats(&mut body);
                 self.respond(id, seq, |out| out.extend_from_slice(&body));
                 DONE
             }
@@ -293,9 +296,9 @@ impl<C: Cluster> Hub<C> {
             payload,
         } = request;
         debug!(
-            "agent: Requesting user event send: {}. Coalesced: {coalesce}. Payload: {:?}",
+            "agent: Requesting user event send: {}. Coalesced: {coalesce}. Payload: {}",
             name.0,
-            String::from_utf8_lossy(payload.0)
+            Quoted(payload.0)
         );
         match self.cluster.user_event(now, name.0, payload.0, coalesce) {
             Ok(()) => self.respond(id, seq, |_| {}),
@@ -422,9 +425,9 @@ impl<C: Cluster> Hub<C> {
     ) -> Handled {
         let payload = request.payload.0;
         debug!(
-            "agent: Requesting query send: {}. Payload: {:?}",
+            "agent: Requesting query send: {}. Payload: {}",
             request.name.0,
-            String::from_utf8_lossy(payload.unwrap_or_default())
+            Quoted(payload.unwrap_or_default())
         );
         let asked = cluster::QueryRequest {
             name: request.name.0.to_owned(),
@@ -543,6 +546,20 @@ impl<C: Cluster> Hub<C> {
     pub(super) fn respond_error(&mut self, id: SessionId, seq: u64, error: impl fmt::Display) {
         if let Some(out) = self.sessions.out(id) {
             push_error_header(out, seq, &error.to_string());
+        }
+    }
+}
+
+/// A payload as the log shows it.
+struct Quoted<'a>(&'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        match std::str::from_utf8(self.0) {
+            // Escaping looks at each character, and most payloads have nothing to escape.
+            Ok(text) if self.0.iter().all(plain) => write!(f, "\"{text}\""),
+            _ => write!(f, "{:?}", String::from_utf8_lossy(self.0)),
         }
     }
 }

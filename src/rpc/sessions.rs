@@ -4,8 +4,20 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
+use super::encode::push_header;
 use super::outbox::BufferPool;
 use super::session::{Access, Peer, Session, SessionId};
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It is to be sent, after so many bytes that waited before.
+    Queued { waiting: usize },
+    /// There is no room.
+    Full,
+    /// The client is gone.
+    Gone,
+}
 
 /// All clients, and which of them have something to do.
 #[derive(Debug, Default)]
@@ -76,6 +88,32 @@ impl Sessions {
             .get_mut(id.slot as usize)
             .filter(|session| session.generation == id.generation)?;
         Some(session.outbox.buffer(&mut self.pool))
+    }
+
+    /// Appends a record to what a client is sent, unless that would be more than `limit` bytes.
+    pub(super) fn push_record(
+        &mut self,
+        id: SessionId,
+        seq: u64,
+        record: &[u8],
+        limit: usize,
+    ) -> Pushed {
+        let session = self.slab.get_mut(id.slot as usize);
+        let Some(session) = session.filter(|session| session.generation == id.generation) else {
+            return Pushed::Gone;
+        };
+        let waiting = session.outbox.len();
+        if waiting + record.len() > limit {
+            return Pushed::Full;
+        }
+        if !session.dirty {
+            session.dirty = true;
+            self.dirty.push(id);
+        }
+        let out = session.outbox.buffer(&mut self.pool);
+        push_header(out, seq);
+        out.extend_from_slice(record);
+        Pushed::Queued { waiting }
     }
 
     /// Takes in that a client took bytes; returns how many are left.

@@ -1,13 +1,17 @@
 //! Counters of the RPC server, and the answer to `stats`.
 //!
 //! The sections `agent`, `runtime`, `serf`, `tags` and `event_handlers` are the reference's. `rpc` and `rpc_clients` are
-//! our own: what each client has waiting and has lost. All values are text, so old clients parse them.
+//! our own: counters, and what each client has waiting and has lost. All values are text, so old clients parse them.
 
-use super::encode::push_body;
+use std::fmt::{self, Write as _};
+use std::sync::OnceLock;
+
 use super::hub::Hub;
-use super::message::{Pairs, StatsResponse, Text};
+use super::session::Session;
 use crate::cluster::Cluster;
 
+/// How many sections the answer has.
+const SECTIONS: u32 = 7;
 /// Clients listed one by one in `stats`; those with the longest queues come first.
 const CLIENTS_LISTED_MAX: usize = 64;
 
@@ -58,87 +62,121 @@ impl<C: Cluster> Hub<C> {
         }
     }
 
-    /// The body that answers `stats`.
-    pub(super) fn encode_stats(&self) -> Vec<u8> {
+    /// Appends the body that answers `stats`.
+    pub(super) fn push_stats(&mut self, out: &mut Vec<u8>) {
+        let mut section = Section::new(std::mem::take(&mut self.scratch));
+        // Writing to a vector cannot fail.
+        let _ = rmp::encode::write_map_len(out, SECTIONS);
         let local = self.cluster.local();
-        let runtime = runtime();
-        let serf = self.cluster.stats();
-        let rpc = self.rpc_section();
-        let clients = self.clients_section();
-
-        fn texts<'a, K: AsRef<str>>(pairs: &'a [(K, String)]) -> Pairs<'a> {
-            pairs
-                .iter()
-                .map(|(key, value)| (key.as_ref(), Text(value)))
-                .collect()
+        section.text("name", &local.name);
+        section.finish("agent", out);
+        for (filter, script) in &self.config.event_handlers {
+            section.text(filter, script);
         }
-        let mut sections: StatsResponse<'_> = Pairs::default();
-        let mut section = |name, pairs| sections.0.push((Text(name), pairs));
-        section("agent", [("name", Text(&local.name))].into_iter().collect());
-        section("event_handlers", texts(&self.config.event_handlers));
-        section("rpc", texts(&rpc));
-        section("rpc_clients", texts(&clients));
-        section("runtime", texts(&runtime));
-        section("serf", texts(&serf));
-        section(
-            "tags",
-            local
-                .tags
-                .iter()
-                .map(|(key, value)| (key, Text(value)))
-                .collect(),
-        );
-        let mut body = Vec::new();
-        push_body(&mut body, &sections);
-        body
+        section.finish("event_handlers", out);
+        self.show_rpc(&mut section);
+        section.finish("rpc", out);
+        self.show_clients(&mut section);
+        section.finish("rpc_clients", out);
+        show_runtime(&mut section);
+        section.finish("runtime", out);
+        self.cluster
+            .visit_stats(&mut |key, value| section.show(key, value));
+        section.finish("serf", out);
+        for (tag, value) in local.tags.iter() {
+            section.text(tag, value);
+        }
+        section.finish("tags", out);
+        self.scratch = section.entries;
     }
 
-    fn rpc_section(&self) -> Vec<(&'static str, String)> {
+    fn show_rpc(&self, section: &mut Section) {
         let counters = self.counters;
         let resources = self.resources();
-        vec![
-            ("accepted", counters.accepted.to_string()),
-            ("asked_queries", resources.asked_queries.to_string()),
-            ("auth_failures", counters.auth_failures.to_string()),
-            ("bad_requests", counters.bad_requests.to_string()),
-            ("clients", resources.clients.to_string()),
-            ("dropped", counters.dropped.to_string()),
-            ("events", counters.events.to_string()),
-            (
-                "handshake_timeouts",
-                counters.handshake_timeouts.to_string(),
-            ),
-            ("monitors", resources.monitors.to_string()),
-            ("pending_queries", resources.pending_queries.to_string()),
-            ("records", counters.records.to_string()),
-            ("refused", counters.refused.to_string()),
-            ("requests", counters.requests.to_string()),
-            ("streams", resources.streams.to_string()),
-            ("timers", resources.timers.to_string()),
-        ]
+        section.show("accepted", &counters.accepted);
+        section.show("asked_queries", &resources.asked_queries);
+        section.show("auth_failures", &counters.auth_failures);
+        section.show("bad_requests", &counters.bad_requests);
+        section.show("clients", &resources.clients);
+        section.show("dropped", &counters.dropped);
+        section.show("events", &counters.events);
+        section.show("handshake_timeouts", &counters.handshake_timeouts);
+        section.show("monitors", &resources.monitors);
+        section.show("pending_queries", &resources.pending_queries);
+        section.show("records", &counters.records);
+        section.show("refused", &counters.refused);
+        section.show("requests", &counters.requests);
+        section.show("streams", &resources.streams);
+        section.show("timers", &resources.timers);
     }
 
-    fn clients_section(&self) -> Vec<(String, String)> {
-        let mut clients: Vec<_> = self
-            .sessions
-            .iter()
-            .map(|(_, session)| {
-                let extras = session.extras.as_deref();
-                let dropped = extras.map_or(0, |extras| extras.dropped);
-                let streams = extras.map_or(0, |extras| extras.streams.len());
-                (session.outbox.len(), dropped, streams, session.peer)
-            })
+    /// Shows the clients that subscribe, or have something waiting or lost.
+    fn show_clients(&self, section: &mut Section) {
+        let figures = |session: &Session| {
+            let extras = session.extras.as_deref();
+            let streams = extras.map_or(0, |extras| {
+                extras.streams.len() + usize::from(extras.monitor.is_some())
+            });
+            (
+                session.outbox.len(),
+                extras.map_or(0, |extras| extras.dropped),
+                streams,
+                session.peer,
+            )
+        };
+        let clients = self.sessions.iter().map(|(_, session)| figures(session));
+        let mut clients: Vec<_> = clients
+            .filter(|(queued, dropped, streams, _)| *queued > 0 || *dropped > 0 || *streams > 0)
             .collect();
         clients
             .sort_unstable_by_key(|(queued, dropped, ..)| std::cmp::Reverse((*queued, *dropped)));
-        clients.truncate(CLIENTS_LISTED_MAX);
-        let line = |(queued, dropped, streams, peer): (usize, u64, usize, super::session::Peer)| {
-            (
-                peer.to_string(),
-                format!("queue_bytes={queued} dropped={dropped} streams={streams}"),
-            )
-        };
-        clients.into_iter().map(line).collect()
+        for (queued, dropped, streams, peer) in clients.into_iter().take(CLIENTS_LISTED_MAX) {
+            let line = format_args!("queue_bytes={queued} dropped={dropped} streams={streams}")
+                .to_string();
+            section.text(&peer.to_string(), &line);
+        }
+    }
+}
+
+/// A section of `stats` on its way to the wire: entries are encoded as they come, and counted.
+struct Section {
+    entries: Vec<u8>,
+    count: u32,
+    /// Where values are formatted; kept for its memory.
+    value: String,
+}
+
+impl Section {
+    fn new(mut entries: Vec<u8>) -> Self {
+        entries.clear();
+        Self {
+            entries,
+            count: 0,
+            value: String::new(),
+        }
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.count += 1;
+        // Writing to a vector cannot fail.
+        let _ = rmp::encode::write_str(&mut self.entries, key);
+        let _ = rmp::encode::write_str(&mut self.entries, value);
+    }
+
+    fn show(&mut self, key: &str, value: &dyn fmt::Display) {
+        let mut text = std::mem::take(&mut self.value);
+        text.clear();
+        let _ = write!(text, "{value}");
+        self.text(key, &text);
+        self.value = text;
+    }
+
+    /// Appends the section, and is ready for the next.
+    fn finish(&mut self, name: &str, out: &mut Vec<u8>) {
+        let _ = rmp::encode::write_str(out, name);
+        let _ = rmp::encode::write_map_len(out, self.count);
+        out.append(&mut self.entries);
+        self.count = 0;
     }
 }
 
@@ -161,8 +199,11 @@ pub struct Resources {
 }
 
 /// The section `runtime`, with the reference's keys. A "goroutine" is a thread here, and there is one.
-fn runtime() -> Vec<(&'static str, String)> {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+fn show_runtime(section: &mut Section) {
+    // The system is slow to tell, and tells the same each time.
+    static CPUS: OnceLock<usize> = OnceLock::new();
+    let cpus =
+        CPUS.get_or_init(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     // Go's names, which dashboards know.
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -170,15 +211,10 @@ fn runtime() -> Vec<(&'static str, String)> {
         "x86" => "386",
         other => other,
     };
-    vec![
-        ("arch", arch.to_owned()),
-        ("cpu_count", cpus.to_string()),
-        ("goroutines", "1".to_owned()),
-        ("max_procs", "1".to_owned()),
-        ("os", std::env::consts::OS.to_owned()),
-        (
-            "version",
-            concat!("serfling", env!("CARGO_PKG_VERSION")).to_owned(),
-        ),
-    ]
+    section.text("arch", arch);
+    section.show("cpu_count", cpus);
+    section.text("goroutines", "1");
+    section.text("max_procs", "1");
+    section.text("os", std::env::consts::OS);
+    section.text("version", concat!("serfling", env!("CARGO_PKG_VERSION")));
 }

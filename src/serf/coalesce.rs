@@ -80,6 +80,8 @@ impl Coalescer {
 
     /// Takes in an event.
     pub fn handle_event(&mut self, now: Instant, event: Event) {
+        // An event after a gathering's end is none of its.
+        self.handle_timeout(now);
         match event {
             Event::Member(event) => {
                 self.member_window.extend(now);
