@@ -337,7 +337,7 @@ SCENARIOS = {
     "compressed": lambda: pair("compressed"),
     "encrypted": lambda: pair("encrypted", f"-encrypt={KEYS[32]}"),
     "encrypted-uncompressed": lambda: pair("encrypted-uncompressed", "-disable-compression", f"-encrypt={KEYS[16]}"),
-    "protocol-2": lambda: pair("protocol-2", "-disable-compression", "-protocol=2"),
+    "protocol-2": lambda: pair("protocol-2", "-disable-compression", "-protocol=2", "-role=db"),
     "peer": peer,
     "indirect": indirect,
 }
