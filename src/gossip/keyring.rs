@@ -126,6 +126,63 @@ impl Keyring {
     }
 }
 
+/// Why a keyring file is of no use. Never shows what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyringFileError {
+    /// It is no list of texts.
+    #[error(
+        "Failed to decode keyring file: expected a JSON array of keys in base64, not what is at line {line}, column {column}"
+    )]
+    Json {
+        /// Line of the mistake.
+        line: usize,
+        /// Its column.
+        column: usize,
+    },
+    /// A key is no base64.
+    #[error("Failed to decode key from keyring: {0}")]
+    Base64(#[from] InvalidBase64),
+    /// A key is of no size that keys have.
+    #[error("Failed to restore keyring: {0}")]
+    Key(#[from] KeyringError),
+    /// The list is empty.
+    #[error("Keyring file contains no keys")]
+    Empty,
+}
+
+impl Keyring {
+    /// Reads what a keyring file holds: a JSON array of keys in base64, the primary one first.
+    ///
+    /// # Errors
+    /// [`KeyringFileError`].
+    pub fn from_json(text: &str) -> Result<Self, KeyringFileError> {
+        let keys: Vec<String> =
+            serde_json::from_str(text).map_err(|error| KeyringFileError::Json {
+                line: error.line(),
+                column: error.column(),
+            })?;
+        let mut keys = keys
+            .iter()
+            .map(|key| Ok::<_, KeyringFileError>(Key::new(&decode_base64(key)?)?));
+        let mut ring = Self::new(keys.next().ok_or(KeyringFileError::Empty)??);
+        for key in keys {
+            ring.install(key?);
+        }
+        Ok(ring)
+    }
+
+    /// What a keyring file is to hold, laid out as the reference does.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let keys: Vec<String> = self
+            .keys
+            .iter()
+            .map(|key| format!("  \"{}\"", key.to_base64()))
+            .collect();
+        format!("[\n{}\n]", keys.join(",\n"))
+    }
+}
+
 /// The key's text is no base64: the offset of the first wrong byte, as Go counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("illegal base64 data at input byte {0}")]
@@ -184,5 +241,32 @@ mod tests {
         assert_eq!(decode_base64("xx!"), Err(InvalidBase64(2)));
         assert_eq!(decode_base64("AAAA\n").unwrap(), [0, 0, 0]);
         assert!(decode_base64("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn keyring_files_read_and_write_as_the_reference_has_them() {
+        let text = "[\n  \"AgICAgICAgICAgICAgICAg==\",\n  \"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB\"\n]";
+        let ring = Keyring::from_json(text).unwrap();
+        assert_eq!(ring.keys()[0].as_bytes(), [2; 16]);
+        assert_eq!(ring.keys()[1].as_bytes(), [1; 24]);
+        assert_eq!(ring.to_json(), text);
+        assert_eq!(Keyring::from_json("[]"), Err(KeyringFileError::Empty));
+        assert_eq!(
+            Keyring::from_json("[\"AQEB\"]"),
+            Err(KeyringFileError::Key(KeyringError::Size))
+        );
+        assert_eq!(
+            Keyring::from_json("[\"????\"]"),
+            Err(KeyringFileError::Base64(InvalidBase64(0)))
+        );
+    }
+
+    #[test]
+    fn a_wrong_keyring_file_is_not_shown() {
+        let error = Keyring::from_json("\n\"AQEBAQEBAQEBAQEBAQEBAQ==\"").unwrap_err();
+        assert!(
+            error.to_string().ends_with("at line 2, column 26"),
+            "{error}"
+        );
     }
 }

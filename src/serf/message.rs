@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Deserializer};
 
 use crate::cluster::Tags;
+use crate::msgpack;
 use crate::msgpack::raw::RawWriter;
 use crate::msgpack::value::{Bytes, Pairs, Text, or_zero};
 
@@ -97,6 +98,9 @@ pub enum DecodeError {
     /// It is no MsgPack, or lacks the fields' types.
     #[error("malformed message: {0}")]
     Malformed(#[from] rmp_serde::decode::Error),
+    /// What comes before a relayed message is no MsgPack, or not all there.
+    #[error("malformed header of a message to relay")]
+    RelayHeader,
     /// An address is neither 4 nor 16 bytes long.
     #[error("an address of {0} bytes, expected 4 or 16")]
     Address(usize),
@@ -158,7 +162,7 @@ impl<'a> JoinMessage<'a> {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let read: Intent<'a> = rmp_serde::from_slice(body(bytes, MessageType::Join)?)?;
+        let read: Intent<'a> = msgpack::decode(body(bytes, MessageType::Join)?)?;
         Ok(Self {
             ltime: read.ltime,
             node: read.node.0,
@@ -192,7 +196,7 @@ impl<'a> LeaveMessage<'a> {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let read: Intent<'a> = rmp_serde::from_slice(body(bytes, MessageType::Leave)?)?;
+        let read: Intent<'a> = msgpack::decode(body(bytes, MessageType::Leave)?)?;
         Ok(Self {
             ltime: read.ltime,
             node: read.node.0,
@@ -247,8 +251,7 @@ impl<'a> UserEventMessage<'a> {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let read: UserEventFields<'a> =
-            rmp_serde::from_slice(body(bytes, MessageType::UserEvent)?)?;
+        let read: UserEventFields<'a> = msgpack::decode(body(bytes, MessageType::UserEvent)?)?;
         Ok(Self {
             coalesce: read.coalesce,
             ltime: read.ltime,
@@ -335,7 +338,7 @@ impl<'a> QueryMessage<'a> {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let read: QueryFields<'a> = rmp_serde::from_slice(body(bytes, MessageType::Query)?)?;
+        let read: QueryFields<'a> = msgpack::decode(body(bytes, MessageType::Query)?)?;
         Ok(Self {
             addr: ip(read.addr.0)?,
             filters: read.filters.into_iter().map(|filter| filter.0).collect(),
@@ -427,7 +430,7 @@ impl<'a> QueryResponseMessage<'a> {
     /// [`DecodeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let read: QueryResponseFields<'a> =
-            rmp_serde::from_slice(body(bytes, MessageType::QueryResponse)?)?;
+            msgpack::decode(body(bytes, MessageType::QueryResponse)?)?;
         Ok(Self {
             flags: read.flags,
             from: read.from.0,
@@ -474,7 +477,7 @@ pub fn encode_tags(tags: &Tags) -> Vec<u8> {
 pub fn decode_tags(meta: &[u8]) -> Result<Tags, DecodeError> {
     match meta.split_first() {
         Some((&TAGS_MAGIC, map)) => {
-            let pairs: Pairs<'_> = rmp_serde::from_slice(map)?;
+            let pairs: Pairs<'_> = msgpack::decode(map)?;
             Ok(pairs
                 .0
                 .into_iter()

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use crate::cluster::Coordinate;
+use crate::msgpack;
 use crate::msgpack::raw::RawWriter;
 use crate::msgpack::value::or_zero;
 
@@ -57,7 +58,7 @@ pub fn decode_payload(bytes: &[u8]) -> Result<Option<Coordinate>, PayloadError> 
     if version != VERSION {
         return Err(PayloadError::Version(version));
     }
-    let payload: Payload = rmp_serde::from_slice(map)?;
+    let payload: Payload = msgpack::decode(map)?;
     Ok(Some(Coordinate {
         vec: payload.vec,
         error: payload.error,

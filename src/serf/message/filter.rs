@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::DecodeError;
+use crate::msgpack;
 use crate::msgpack::raw::RawWriter;
 use crate::msgpack::value::{Text, Texts};
 
@@ -40,9 +41,9 @@ impl<'a> Filter<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let (&kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
         match kind {
-            NODES => Ok(Self::Nodes(rmp_serde::from_slice::<Texts<'a>>(body)?.0)),
+            NODES => Ok(Self::Nodes(msgpack::decode::<Texts<'a>>(body)?.0)),
             TAG => {
-                let read: TagFilter<'a> = rmp_serde::from_slice(body)?;
+                let read: TagFilter<'a> = msgpack::decode(body)?;
                 Ok(Self::Tag {
                     tag: read.tag.0,
                     expression: read.expr.0,

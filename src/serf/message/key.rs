@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{DecodeError, MessageType, body, ip, write_ip};
 use crate::cluster::{Member, MemberStatus};
+use crate::msgpack;
 use crate::msgpack::raw::RawWriter;
 use crate::msgpack::value::{Bytes, Text, Texts, or_zero};
 
@@ -35,8 +36,7 @@ impl<'a> KeyRequest<'a> {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let read: KeyRequestFields<'a> =
-            rmp_serde::from_slice(body(bytes, MessageType::KeyRequest)?)?;
+        let read: KeyRequestFields<'a> = msgpack::decode(body(bytes, MessageType::KeyRequest)?)?;
         Ok(Self { key: read.key.0 })
     }
 }
@@ -91,8 +91,7 @@ impl KeyResponse {
     /// # Errors
     /// [`DecodeError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let read: KeyResponseFields<'_> =
-            rmp_serde::from_slice(body(bytes, MessageType::KeyResponse)?)?;
+        let read: KeyResponseFields<'_> = msgpack::decode(body(bytes, MessageType::KeyResponse)?)?;
         Ok(Self {
             keys: read.keys.0.into_iter().map(str::to_owned).collect(),
             message: read.message.0.to_owned(),
@@ -160,7 +159,7 @@ impl ConflictResponse {
     /// [`DecodeError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let read: Option<ConflictFields<'_>> =
-            rmp_serde::from_slice(body(bytes, MessageType::ConflictResponse)?)?;
+            msgpack::decode(body(bytes, MessageType::ConflictResponse)?)?;
         let addr = match read {
             Some(read) if !read.addr.0.is_empty() => {
                 let ip: IpAddr = ip(read.addr.0)?;

@@ -1,13 +1,17 @@
 //! A message to pass on to another node.
 
-use std::io::Cursor;
 use std::net::SocketAddr;
 
 use serde::Deserialize;
 
 use super::{DecodeError, MessageType, body, ip, write_ip};
+use crate::msgpack;
+use crate::msgpack::frame::{Limits, Progress, Scanner};
 use crate::msgpack::raw::RawWriter;
 use crate::msgpack::value::{Bytes, Text, or_zero};
+
+/// Containers within one another in the header; there are two, unless some are unknown.
+const HEADER_DEPTH_MAX: usize = 16;
 
 /// A message to pass on to another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +63,7 @@ impl<'a> RelayMessage<'a> {
         let body = body(bytes, MessageType::Relay)?;
         let length = header_length(body)?;
         let (header, message) = body.split_at_checked(length).ok_or(DecodeError::Empty)?;
-        let header: Header<'a> = rmp_serde::from_slice(header)?;
+        let header: Header<'a> = msgpack::decode(header)?;
         if message.is_empty() {
             return Err(DecodeError::Empty);
         }
@@ -73,7 +77,12 @@ impl<'a> RelayMessage<'a> {
 
 /// Where the header ends and the message begins.
 fn header_length(body: &[u8]) -> Result<usize, DecodeError> {
-    let mut reader = rmp_serde::Deserializer::new(Cursor::new(body));
-    serde::de::IgnoredAny::deserialize(&mut reader)?;
-    Ok(usize::try_from(reader.position()).unwrap_or(usize::MAX))
+    let limits = Limits {
+        bytes_max: body.len(),
+        depth_max: HEADER_DEPTH_MAX,
+    };
+    match Scanner::new(limits).scan(body) {
+        Ok(Progress::Complete(length)) => Ok(length),
+        Ok(Progress::Incomplete) | Err(_) => Err(DecodeError::RelayHeader),
+    }
 }

@@ -227,3 +227,47 @@ proptest! {
         let _ = decode_tags(&message);
     }
 }
+
+#[test]
+fn deep_nesting_is_an_error() {
+    let deep = |kind: MessageType| {
+        let mut bytes = vec![kind as u8];
+        bytes.extend_from_slice(b"\x82\xa1x");
+        bytes.extend_from_slice(&[0x91; 60_000]);
+        bytes
+    };
+    assert!(LeaveMessage::decode(&deep(MessageType::Leave)).is_err());
+    assert!(PushPullMessage::decode(&deep(MessageType::PushPull)).is_err());
+    assert!(QueryMessage::decode(&deep(MessageType::Query)).is_err());
+    assert!(matches!(
+        RelayMessage::decode(&deep(MessageType::Relay)),
+        Err(DecodeError::RelayHeader)
+    ));
+    let meta = [&[TAGS_MAGIC][..], &[0x91; 60_000]].concat();
+    assert!(decode_tags(&meta).is_err());
+}
+
+#[test]
+fn what_says_nothing_in_a_state_takes_no_room() {
+    let mut bytes = b"\x02\x83\xa6Events\xdd\x00\x10\x00\x02".to_vec();
+    bytes.extend(std::iter::repeat_n(0xc0, 1 << 20));
+    bytes.extend_from_slice(b"\x82\xa6Events\x92\x80\x81\xa4Name\xa1n\xa5LTime\x07\x80");
+    bytes.extend_from_slice(b"\xabLeftMembers\x92\xa0\xa1a\xacStatusLTimes\x82\xa0\x00\xa1a\x05");
+    let state = PushPullMessage::decode(&bytes).expect("reads");
+    let events = vec![StoredEvent {
+        name: "n",
+        payload: b"",
+    }];
+    let expected = PushPullMessage {
+        status_ltimes: vec![("a", 5)],
+        left_members: vec!["a"],
+        events: vec![EventsAt { ltime: 7, events }],
+        ..PushPullMessage::default()
+    };
+    assert_eq!(state, expected);
+
+    let mut bytes = b"\x02\x81\xabLeftMembers\xdd\x00\x10\x00\x01".to_vec();
+    bytes.extend(b"\xa1a".repeat((1 << 20) + 1));
+    let error = PushPullMessage::decode(&bytes).unwrap_err().to_string();
+    assert!(error.contains("a list of more than 1048576"), "{error}");
+}
