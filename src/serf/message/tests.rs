@@ -152,7 +152,7 @@ fn states_are_written_and_read() {
 
 #[test]
 fn empty_slots_of_a_state_are_skipped() {
-    let bytes = b"\x02\x82\xa6Events\x93\xc0\x82\xa6Events\xc0\xa5LTime\x07\xc0\xabLeftMembers\xc0";
+    let bytes = b"\x02\x82\xa6Events\x93\xc0\x82\xa6Events\x91\x81\xa4Name\xa1x\xa5LTime\x07\x82\xa6Events\xc0\xa5LTime\x08\xabLeftMembers\xc0";
     let state = PushPullMessage::decode(bytes).expect("reads");
     let times: Vec<u64> = state.events.iter().map(|slot| slot.ltime).collect();
     assert_eq!(times, [7]);
