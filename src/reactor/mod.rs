@@ -280,6 +280,7 @@ impl<C: Cluster> Server<C> {
         }
         self.network
             .carry_out(now, self.poll.registry(), &mut self.hub);
+        self.hub.handle_log(now);
         self.clients.write(now, &mut self.hub);
         self.close_clients(now);
         if self.hub.client_count() < clients_before {

@@ -342,6 +342,11 @@ impl<C: Cluster> Hub<C> {
         self.settle(now);
     }
 
+    /// Shows monitors what was logged since, by whomever. To be called once a turn.
+    pub fn handle_log(&mut self, now: Instant) {
+        self.show_log(now);
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.wheel.next_deadline(), self.cluster.poll_timeout()]
