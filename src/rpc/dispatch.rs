@@ -11,7 +11,8 @@ use subtle::ConstantTimeEq;
 
 use super::encode::{push_body, push_error_header, push_header};
 use super::filter::EventFilter;
-use super::hub::{FAILED_AUTHS_MAX, Handled, Hub, Pending};
+use super::hub::{FAILED_AUTHS_MAX, Hub, Pending};
+use super::input::Handled;
 use super::members::Scanned;
 use super::message::{
     AuthRequest, Command, Coordinate, CoordinateRequest, CoordinateResponse, EventRequest,

@@ -17,27 +17,18 @@ use std::time::{Duration, Instant};
 
 use super::congestion::Publishers;
 use super::members::MembersCache;
-use super::message::{Command, RequestHeader};
-use super::session::{Access, Congestion, Expect, Held, Life, Peer, Session, SessionId};
+use super::message::Command;
+use super::session::{Access, Congestion, Life, Peer, Session, SessionId};
 use super::sessions::Sessions;
 use super::stats::Counters;
 use super::subscriptions::{Subscriber, Subscriptions};
 use crate::agent::log::LogRing;
 use crate::cluster::{Cluster, Event, NetworkCommand, Operation, QueryId, Ticket};
-use crate::msgpack::frame::{Limits, Progress, Scanner};
 use crate::timer_wheel::TimerWheel;
-use log::{debug, error, info, warn};
+use log::{debug, info, warn};
 
 /// A client with more than this to take is not read from, in bytes.
 pub const OUTBOX_HIGH_WATER_BYTES: usize = 256 * 1024;
-/// What a client may have sent ahead while its requests wait, in bytes.
-const INBOX_HELD_BYTES_MAX: usize = 64 * 1024;
-/// Requests before the client is let in are short, in bytes.
-const GREETING_BYTES_MAX: usize = 16 * 1024;
-/// Nesting of a request.
-const REQUEST_DEPTH_MAX: usize = 32;
-/// Work done for a client before others have their turn. A plain request is one.
-const WORK_PER_TURN: usize = 2048;
 /// How long a connection stays to let its last bytes arrive.
 const LINGER: Duration = Duration::from_secs(1);
 /// Connections over the limit that get an answer at the same time; others are closed at once.
@@ -257,39 +248,6 @@ impl<C: Cluster> Hub<C> {
         Ok(id)
     }
 
-    /// Takes in bytes of a client.
-    pub fn handle_bytes(&mut self, now: Instant, id: SessionId, bytes: &[u8]) {
-        let Some(session) = self.session(id) else {
-            return;
-        };
-        if session.life != Life::Open {
-            return;
-        }
-        if session.inbox.is_empty() {
-            let used = self.work(now, id, bytes);
-            if let Some(session) = self.session(id)
-                && session.life == Life::Open
-                && let Some(rest) = bytes.get(used..).filter(|rest| !rest.is_empty())
-            {
-                session.inbox = rest.to_vec();
-            }
-        } else {
-            session.inbox.extend_from_slice(bytes);
-            self.work_on_inbox(now, id);
-        }
-        self.settle(now);
-    }
-
-    /// Takes in that a client has ended its side; what it asked before is still answered.
-    pub fn handle_eof(&mut self, now: Instant, id: SessionId) {
-        let Some(session) = self.session(id) else {
-            return;
-        };
-        session.eof = true;
-        self.finish_after_eof(id);
-        self.settle(now);
-    }
-
     /// Takes in that a client is gone, whatever way it went, and lets go of all it had.
     pub fn handle_gone(&mut self, now: Instant, id: SessionId) {
         let Some(mut session) = self.sessions.remove(id) else {
@@ -355,24 +313,6 @@ impl<C: Cluster> Hub<C> {
             .min()
     }
 
-    /// Goes on with requests that had to wait for their turn. Says whether there are more.
-    pub fn handle_ready(&mut self, now: Instant) -> bool {
-        for _ in 0..self.sessions.ready_len() {
-            let Some(id) = self.sessions.next_ready() else {
-                break;
-            };
-            self.work_on_inbox(now, id);
-        }
-        self.settle(now);
-        self.has_ready()
-    }
-
-    /// Whether requests wait for their turn.
-    #[must_use]
-    pub fn has_ready(&self) -> bool {
-        self.sessions.ready_len() > 0
-    }
-
     /// A client with something to send, once for each time something was added.
     pub fn poll_dirty(&mut self) -> Option<SessionId> {
         self.sessions.next_dirty()
@@ -406,16 +346,6 @@ impl<C: Cluster> Hub<C> {
             self.sessions.mark_ready(id);
         }
         self.note_taken(id, count, left);
-    }
-
-    /// Whether to read from the client.
-    #[must_use]
-    pub fn wants_read(&self, id: SessionId) -> bool {
-        self.peek(id).is_some_and(|session| {
-            session.life != Life::Open
-                || session.inbox.len() < INBOX_HELD_BYTES_MAX
-                || (session.scanner.is_some() && session.may_proceed(OUTBOX_HIGH_WATER_BYTES))
-        })
     }
 
     /// What is left to do for a client once its outbox is empty.
@@ -498,124 +428,6 @@ impl<C: Cluster> Hub<C> {
         self.closing.push(id);
     }
 
-    fn work_on_inbox(&mut self, now: Instant, id: SessionId) {
-        let Some(session) = self.session(id) else {
-            return;
-        };
-        let mut inbox = std::mem::take(&mut session.inbox);
-        let used = self.work(now, id, &inbox);
-        let Some(session) = self.session(id) else {
-            return;
-        };
-        if session.life != Life::Open || used == inbox.len() {
-            return;
-        }
-        inbox.drain(..used);
-        session.inbox = inbox;
-    }
-
-    /// Works on the requests in `input`, which begins with an object's first byte. Returns how many bytes are done.
-    fn work(&mut self, now: Instant, id: SessionId, input: &[u8]) -> usize {
-        let mut used = 0;
-        let mut work = 0;
-        while let Some(session) = self.session(id) {
-            if !session.may_proceed(OUTBOX_HIGH_WATER_BYTES) {
-                break;
-            }
-            if work >= WORK_PER_TURN {
-                self.sessions.mark_ready(id);
-                break;
-            }
-            let rest = input.get(used..).unwrap_or_default();
-            let Some(length) = self.next_frame(id, rest) else {
-                break;
-            };
-            let frame = rest.get(..length).unwrap_or_default();
-            match self.handle_frame(now, id, frame) {
-                Handled::Done { cost } => {
-                    used += length;
-                    work += cost;
-                }
-                Handled::Wait => break,
-            }
-            self.show_log_before_it_wraps(now);
-        }
-        self.finish_after_eof(id);
-        used
-    }
-
-    /// Length of the whole object `input` begins with, or `None` when it is not all there, or is no object.
-    fn next_frame(&mut self, id: SessionId, input: &[u8]) -> Option<usize> {
-        if input.is_empty() {
-            return None;
-        }
-        let bytes_max = self.config.request_bytes_max;
-        let session = self.session(id)?;
-        let let_in = session.access == Access::Granted;
-        let bytes_max = if let_in {
-            bytes_max
-        } else {
-            bytes_max.min(GREETING_BYTES_MAX)
-        };
-        let mut scanner = session.scanner.take().map_or_else(
-            || {
-                Scanner::new(Limits {
-                    bytes_max,
-                    depth_max: REQUEST_DEPTH_MAX,
-                })
-            },
-            |boxed| *boxed,
-        );
-        match scanner.scan(input) {
-            Ok(Progress::Complete(length)) => Some(length),
-            Ok(Progress::Incomplete) => {
-                session.scanner = Some(Box::new(scanner));
-                None
-            }
-            Err(error) => {
-                self.refuse(id, format_args!("its request can't be read: {error}"));
-                None
-            }
-        }
-    }
-
-    /// Closes a client that does not speak the protocol.
-    pub(super) fn refuse(&mut self, id: SessionId, why: std::fmt::Arguments<'_>) {
-        let Some(session) = self.session(id) else {
-            return;
-        };
-        let peer = session.peer;
-        error!(client = id.number(); "agent.ipc: Closing client {peer}: {why}");
-        self.counters.bad_requests += 1;
-        self.finish(id);
-    }
-
-    fn handle_frame(&mut self, now: Instant, id: SessionId, frame: &[u8]) -> Handled {
-        let Some(session) = self.session(id) else {
-            return Handled::Wait;
-        };
-        match session.expect {
-            Expect::Header => match rmp_serde::from_slice::<RequestHeader<'_>>(frame) {
-                Ok(header) => self.handle_header(now, id, header),
-                Err(error) => {
-                    self.refuse(id, format_args!("failed to decode request header: {error}"));
-                    Handled::Wait
-                }
-            },
-            Expect::SkippedBody => {
-                session.expect = Expect::Header;
-                // A client that learns of the refusal first may send its next request instead of the body.
-                match rmp_serde::from_slice::<RequestHeader<'_>>(frame) {
-                    Ok(header) if !header.command.0.is_empty() => {
-                        self.handle_header(now, id, header)
-                    }
-                    _ => Handled::Done { cost: 1 },
-                }
-            }
-            Expect::Body { command, seq } => self.handle_request(now, id, command, seq, frame),
-        }
-    }
-
     /// Tells the clients what the cluster has to tell, until it has nothing left.
     pub(super) fn settle(&mut self, now: Instant) {
         while let Some(output) = self.cluster.poll_output() {
@@ -623,34 +435,6 @@ impl<C: Cluster> Hub<C> {
         }
         self.show_log(now);
     }
-
-    fn finish_after_eof(&mut self, id: SessionId) {
-        if let Some(session) = self.session(id)
-            && session.eof
-            && !session.ready
-            && session.may_proceed(OUTBOX_HIGH_WATER_BYTES)
-        {
-            self.finish(id);
-        }
-    }
-
-    /// Lets a client whose operation has ended go on.
-    pub(super) fn release(&mut self, id: SessionId) {
-        if let Some(session) = self.session(id) {
-            session.held = Held::No;
-            if session.eof || !session.inbox.is_empty() {
-                self.sessions.mark_ready(id);
-            }
-        }
-    }
-}
-
-/// What became of a frame.
-pub(super) enum Handled {
-    /// It is used up; its cost counts against the client's turn.
-    Done { cost: usize },
-    /// It must be looked at again later, or never.
-    Wait,
 }
 
 /// What is left to do for a client once its outbox is empty.

@@ -15,6 +15,7 @@ mod dispatch;
 mod encode;
 pub mod filter;
 mod hub;
+mod input;
 mod members;
 pub mod message;
 mod outbox;
