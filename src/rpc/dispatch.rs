@@ -48,11 +48,15 @@ const DONE: Handled = Handled::Done { cost: 1 };
 
 /// Decodes a request's body, or lets go of the client.
 macro_rules! decode {
-    ($hub:ident, $id:ident, $type:ty, $body:ident) => {
+    ($hub:ident, $now:ident, $id:ident, $type:ty, $body:ident) => {
         match rmp_serde::from_slice::<$type>($body) {
             Ok(request) => request,
             Err(error) => {
-                $hub.refuse($id, format_args!("failed to decode request body: {error}"));
+                $hub.refuse(
+                    $now,
+                    $id,
+                    format_args!("failed to decode request body: {error}"),
+                );
                 return Handled::Wait;
             }
         }
@@ -80,12 +84,12 @@ impl<C: Cluster> Hub<C> {
                     seq,
                     format_args!("Too many clients: the limit of {limit} is reached"),
                 );
-                self.finish(id);
+                self.finish(now, id);
                 return Handled::Wait;
             }
             Access::AwaitHandshake if command != Some(Command::Handshake) => {
                 self.respond_error(id, seq, HANDSHAKE_REQUIRED);
-                self.finish(id);
+                self.finish(now, id);
                 return Handled::Wait;
             }
             Access::AwaitAuth if !matches!(command, Some(Command::Auth | Command::Handshake)) => {
@@ -101,7 +105,7 @@ impl<C: Cluster> Hub<C> {
         let Some(command) = command else {
             warn!(client = id.number(); "agent.ipc: Closing client {peer}: command '{}' not recognized", header.command.0);
             self.respond_error(id, seq, COMMAND_UNSUPPORTED);
-            self.finish(id);
+            self.finish(now, id);
             return Handled::Wait;
         };
         self.counters.requests += 1;
@@ -148,20 +152,20 @@ impl<C: Cluster> Hub<C> {
         session_expects(self, id, Expect::Header);
         match command {
             Command::Handshake => {
-                let request = decode!(self, id, HandshakeRequest, body);
+                let request = decode!(self, now, id, HandshakeRequest, body);
                 self.handshake_command(id, seq, request.version)
             }
             Command::Auth => {
-                let request = decode!(self, id, AuthRequest<'_>, body);
-                self.auth_command(id, seq, request.auth_key.0)
+                let request = decode!(self, now, id, AuthRequest<'_>, body);
+                self.auth_command(now, id, seq, request.auth_key.0)
             }
             Command::Event => {
-                let request = decode!(self, id, EventRequest<'_>, body);
+                let request = decode!(self, now, id, EventRequest<'_>, body);
                 self.event_command(now, id, seq, request)
             }
             Command::ForceLeave => {
                 let ForceLeaveRequest { node, prune } =
-                    decode!(self, id, ForceLeaveRequest<'_>, body);
+                    decode!(self, now, id, ForceLeaveRequest<'_>, body);
                 let how = if prune { " (prune)" } else { "" };
                 info!("agent: Force leaving node{how}: {}", node.0);
                 self.start(
@@ -176,7 +180,8 @@ impl<C: Cluster> Hub<C> {
                 )
             }
             Command::Join => {
-                let JoinRequest { existing, replay } = decode!(self, id, JoinRequest<'_>, body);
+                let JoinRequest { existing, replay } =
+                    decode!(self, now, id, JoinRequest<'_>, body);
                 let addresses: Vec<String> = existing
                     .0
                     .iter()
@@ -186,25 +191,25 @@ impl<C: Cluster> Hub<C> {
                 self.start(now, id, command, seq, Operation::Join { addresses, replay })
             }
             Command::MembersFiltered => {
-                let request = decode!(self, id, MembersFilteredRequest<'_>, body);
+                let request = decode!(self, now, id, MembersFilteredRequest<'_>, body);
                 self.members_filtered_command(id, seq, &request)
             }
             Command::Stream => {
-                let request = decode!(self, id, StreamRequest<'_>, body);
+                let request = decode!(self, now, id, StreamRequest<'_>, body);
                 self.stream_command(id, seq, request.r#type.0)
             }
             Command::Stop => {
-                let request = decode!(self, id, StopRequest, body);
+                let request = decode!(self, now, id, StopRequest, body);
                 self.end_subscription(id, request.stop);
                 self.respond(id, seq, |_| {});
                 DONE
             }
             Command::Monitor => {
-                let request = decode!(self, id, MonitorRequest<'_>, body);
+                let request = decode!(self, now, id, MonitorRequest<'_>, body);
                 self.monitor_command(now, id, seq, request.log_level.0)
             }
             Command::InstallKey | Command::UseKey | Command::RemoveKey => {
-                let request = decode!(self, id, KeyRequest<'_>, body);
+                let request = decode!(self, now, id, KeyRequest<'_>, body);
                 let key = request.key.0.to_owned();
                 let (operation, text) = match command {
                     Command::InstallKey => (KeyOperation::Install(key), "key installation"),
@@ -215,20 +220,20 @@ impl<C: Cluster> Hub<C> {
                 self.start(now, id, command, seq, Operation::Key(operation))
             }
             Command::Tags => {
-                let request = decode!(self, id, TagsRequest<'_>, body);
+                let request = decode!(self, now, id, TagsRequest<'_>, body);
                 let tags = self.changed_tags(&request);
                 self.start(now, id, command, seq, Operation::SetTags(tags))
             }
             Command::Query => {
-                let request = decode!(self, id, QueryRequest<'_>, body);
+                let request = decode!(self, now, id, QueryRequest<'_>, body);
                 self.query_command(now, id, seq, request)
             }
             Command::Respond => {
-                let request = decode!(self, id, RespondRequest<'_>, body);
+                let request = decode!(self, now, id, RespondRequest<'_>, body);
                 self.respond_command(now, id, seq, request)
             }
             Command::GetCoordinate => {
-                let request = decode!(self, id, CoordinateRequest<'_>, body);
+                let request = decode!(self, now, id, CoordinateRequest<'_>, body);
                 self.coordinate_command(id, seq, request.node.0)
             }
             // These have no body and never come here.
@@ -259,7 +264,7 @@ impl<C: Cluster> Hub<C> {
         DONE
     }
 
-    fn auth_command(&mut self, id: SessionId, seq: u64, key: &[u8]) -> Handled {
+    fn auth_command(&mut self, now: Instant, id: SessionId, seq: u64, key: &[u8]) -> Handled {
         let expected = self.config.auth_key.as_deref().unwrap_or_default();
         let matches: bool = expected.as_bytes().ct_eq(key).into();
         let Some(session) = self.session(id) else {
@@ -278,7 +283,7 @@ impl<C: Cluster> Hub<C> {
         self.respond_error(id, seq, AUTH_INVALID);
         if too_many {
             warn!(client = id.number(); "agent.ipc: Closing client {peer}: {FAILED_AUTHS_MAX} wrong auth keys");
-            self.finish(id);
+            self.finish(now, id);
             return Handled::Wait;
         }
         DONE

@@ -29,6 +29,8 @@ use log::{debug, info, warn};
 
 /// A client with more than this to take is not read from, in bytes.
 pub const OUTBOX_HIGH_WATER_BYTES: usize = 256 * 1024;
+/// How long a client may take over what it is still sent at the end.
+const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a connection stays to let its last bytes arrive.
 const LINGER: Duration = Duration::from_secs(1);
 /// Connections over the limit that get an answer at the same time; others are closed at once.
@@ -385,7 +387,7 @@ impl<C: Cluster> Hub<C> {
     }
 
     /// Ends the conversation once what waits is sent.
-    pub(super) fn finish(&mut self, id: SessionId) {
+    pub(super) fn finish(&mut self, now: Instant, id: SessionId) {
         if let Some(session) = self.session(id)
             && session.life == Life::Open
         {
@@ -393,6 +395,7 @@ impl<C: Cluster> Hub<C> {
             session.inbox = Vec::new();
             session.scanner = None;
             self.sessions.mark_dirty(id);
+            self.set_deadline(id, now + LAST_BYTES_TIMEOUT);
         }
     }
 
@@ -419,8 +422,8 @@ impl<C: Cluster> Hub<C> {
         };
         session.deadline = None;
         let peer = session.peer;
-        let in_time = session.life == Life::Lingering || session.access == Access::Refused;
-        if !in_time {
+        let greeting = session.life == Life::Open && session.access != Access::Refused;
+        if greeting {
             self.counters.handshake_timeouts += 1;
             let limit = self.config.handshake_timeout;
             warn!(client = id.number(); "agent.ipc: Closing {peer}: no handshake and auth within {limit:?}");

@@ -61,7 +61,7 @@ impl<C: Cluster> Hub<C> {
             return;
         };
         session.eof = true;
-        self.finish_after_eof(id);
+        self.finish_after_eof(now, id);
         self.settle(now);
     }
 
@@ -132,7 +132,7 @@ impl<C: Cluster> Hub<C> {
                 break;
             }
             let rest = input.get(used..).unwrap_or_default();
-            let Some(length) = self.next_frame(id, rest) else {
+            let Some(length) = self.next_frame(now, id, rest) else {
                 break;
             };
             let frame = rest.get(..length).unwrap_or_default();
@@ -145,12 +145,12 @@ impl<C: Cluster> Hub<C> {
             }
             self.show_log_before_it_wraps(now);
         }
-        self.finish_after_eof(id);
+        self.finish_after_eof(now, id);
         used
     }
 
     /// Length of the whole object `input` begins with, or `None` when it is not all there, or is no object.
-    fn next_frame(&mut self, id: SessionId, input: &[u8]) -> Option<usize> {
+    fn next_frame(&mut self, now: Instant, id: SessionId, input: &[u8]) -> Option<usize> {
         if input.is_empty() {
             return None;
         }
@@ -178,7 +178,7 @@ impl<C: Cluster> Hub<C> {
                 None
             }
             Err(error) => {
-                self.refuse(id, format_args!("its request can't be read: {error}"));
+                self.refuse(now, id, format_args!("its request can't be read: {error}"));
                 None
             }
         }
@@ -192,7 +192,11 @@ impl<C: Cluster> Hub<C> {
             Expect::Header => match rmp_serde::from_slice::<RequestHeader<'_>>(frame) {
                 Ok(header) => self.handle_header(now, id, header),
                 Err(error) => {
-                    self.refuse(id, format_args!("failed to decode request header: {error}"));
+                    self.refuse(
+                        now,
+                        id,
+                        format_args!("failed to decode request header: {error}"),
+                    );
                     Handled::Wait
                 }
             },
@@ -211,23 +215,23 @@ impl<C: Cluster> Hub<C> {
     }
 
     /// Closes a client that does not speak the protocol.
-    pub(super) fn refuse(&mut self, id: SessionId, why: std::fmt::Arguments<'_>) {
+    pub(super) fn refuse(&mut self, now: Instant, id: SessionId, why: std::fmt::Arguments<'_>) {
         let Some(session) = self.session(id) else {
             return;
         };
         let peer = session.peer;
         error!(client = id.number(); "agent.ipc: Closing client {peer}: {why}");
         self.counters.bad_requests += 1;
-        self.finish(id);
+        self.finish(now, id);
     }
 
-    fn finish_after_eof(&mut self, id: SessionId) {
+    fn finish_after_eof(&mut self, now: Instant, id: SessionId) {
         if let Some(session) = self.session(id)
             && session.eof
             && !session.ready
             && session.may_proceed(OUTBOX_HIGH_WATER_BYTES)
         {
-            self.finish(id);
+            self.finish(now, id);
         }
     }
 }

@@ -141,3 +141,16 @@ fn an_idle_hub_sets_no_timers() {
     scene.wait(Duration::from_secs(60));
     assert_eq!(scene.hub.poll_timeout(), None);
 }
+
+#[test]
+fn who_does_not_take_its_last_bytes_is_closed() {
+    let mut scene = Scene::new();
+    let id = scene.client();
+    scene.send(id, &request("nope", 1, None));
+    assert!(!scene.hub.pending(id).is_empty());
+    scene.wait(Duration::from_secs(59));
+    assert_eq!(scene.hub.poll_close(), None);
+    scene.wait(Duration::from_secs(2));
+    assert_eq!(scene.hub.poll_close(), Some(id));
+    assert_eq!(scene.hub.counters().handshake_timeouts, 0);
+}
