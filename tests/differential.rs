@@ -18,7 +18,7 @@ use std::time::Duration;
 use rmpv::Value;
 
 use common::agent::{Agent, Kind};
-use common::raw::{RawClient, encode, map, request};
+use common::raw::{RawClient, encode, field, map, request};
 use common::{PATIENCE, wait_for};
 
 /// How an agent is started for a script.
@@ -50,8 +50,29 @@ const QUIET: Duration = Duration::from_millis(40);
 struct Step {
     name: String,
     bytes: Vec<u8>,
+    awaited: Awaited,
     settle: Duration,
     differs: Option<Difference>,
+}
+
+/// What the reference is waited for, however long it takes, before the time to settle begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// So many objects.
+    Objects(usize),
+    /// A query's last record.
+    Done,
+}
+
+impl Awaited {
+    fn has_come(self, objects: &[Value]) -> bool {
+        match self {
+            Self::Objects(count) => objects.len() >= count,
+            Self::Done => objects
+                .iter()
+                .any(|object| field(object, "Type").and_then(Value::as_str) == Some("done")),
+        }
+    }
 }
 
 /// What each answers where they differ on purpose: a check of the objects that came, and whether the connection ended.
@@ -79,6 +100,7 @@ impl Script {
         self.steps.push(Step {
             name,
             bytes: bytes.into(),
+            awaited: Awaited::Objects(0),
             settle: SETTLE,
             differs: None,
         });
@@ -93,6 +115,20 @@ impl Script {
         );
         let bytes = request(command, self.seq, body.as_ref());
         self.raw(name.get(..name.len().min(160)).unwrap_or(command), bytes)
+            .awaits(Awaited::Objects(1))
+    }
+
+    /// The step before brings this.
+    fn awaits(&mut self, awaited: Awaited) -> &mut Self {
+        if let Some(step) = self.steps.last_mut() {
+            step.awaited = awaited;
+        }
+        self
+    }
+
+    /// The step before ends a query.
+    fn until_done(&mut self) -> &mut Self {
+        self.awaits(Awaited::Done)
     }
 
     /// The step before takes the reference this long.
@@ -171,7 +207,7 @@ fn stats_shape(pairs: &[(Value, Value)]) -> Value {
     let mut shape = Vec::new();
     for (section, values) in pairs {
         let name = section.as_str().unwrap_or_default();
-        if name.starts_with("rpc") {
+        if name.starts_with("rpc") || name == "gossip" || name == "handlers" {
             continue;
         }
         for (key, value) in values.as_map().into_iter().flatten() {
@@ -227,7 +263,14 @@ fn answers(agent: &Agent, script: &Script, expected: Option<&[Answer]>) -> Vec<A
                 }
             }
             None => {
-                while let Some((value, _)) = client.try_read(step.settle) {
+                let patience = |objects: &[Value]| {
+                    if step.awaited.has_come(objects) {
+                        step.settle
+                    } else {
+                        PATIENCE
+                    }
+                };
+                while let Some((value, _)) = client.try_read(patience(&objects)) {
                     objects.push(value);
                 }
             }
@@ -354,10 +397,10 @@ fn event(name: &str, payload: usize, coalesce: bool) -> Option<Value> {
 }
 
 fn query(name: &str, more: &[(&str, Value)]) -> Option<Value> {
-    let mut pairs = vec![
-        ("Name".into(), name.into()),
-        ("Timeout".into(), 300_000_000.into()),
-    ];
+    let mut pairs = vec![("Name".into(), name.into())];
+    if !more.iter().any(|(key, _)| *key == "Timeout") {
+        pairs.push(("Timeout".into(), 300_000_000.into()));
+    }
     pairs.extend(
         more.iter()
             .map(|(key, value)| ((*key).into(), value.clone())),
@@ -666,17 +709,16 @@ fn streams_monitors_and_queries() {
         "query",
         query("large", &[("Payload", Value::Binary(vec![1; 1024]))]),
     );
-    let done = Duration::from_millis(500);
-    queries.call("query", query("q", &[])).within(done);
+    queries.call("query", query("q", &[])).until_done();
     queries
         .call("query", query("_serf_ping", &[("RequestAck", true.into())]))
-        .within(done);
+        .until_done();
     queries
         .call(
             "query",
             query("q", &[("FilterNodes", Value::Array(vec!["other".into()]))]),
         )
-        .within(done);
+        .until_done();
     queries
         .call(
             "query",
@@ -688,7 +730,7 @@ fn streams_monitors_and_queries() {
                 ],
             ),
         )
-        .within(done);
+        .until_done();
     queries
         .call(
             "query",
@@ -700,7 +742,7 @@ fn streams_monitors_and_queries() {
                 ],
             ),
         )
-        .within(done);
+        .until_done();
     queries
         .call(
             "query",
@@ -712,7 +754,7 @@ fn streams_monitors_and_queries() {
                 ],
             ),
         )
-        .within(done);
+        .until_done();
     queries
         .call(
             "query",
@@ -721,7 +763,7 @@ fn streams_monitors_and_queries() {
                 &[("RelayFactor", 3.into()), ("RequestAck", true.into())],
             ),
         )
-        .within(done);
+        .until_done();
 
     let mut answers = Script::after_handshake();
     let respond = |id: u64, payload: usize| {
@@ -735,23 +777,25 @@ fn streams_monitors_and_queries() {
     answers
         .call(
             "query",
-            query("q", &[("Payload", Value::Binary(vec![1, 2]))]),
+            query(
+                "q",
+                &[
+                    ("Payload", Value::Binary(vec![1, 2])),
+                    ("Timeout", 2_000_000_000.into()),
+                ],
+            ),
         )
-        .within(Duration::from_millis(60));
+        .awaits(Awaited::Objects(3));
     answers
         .call("respond", respond(1, 1100))
-        .within(Duration::from_millis(30));
-    answers
         .call("respond", respond(1, 3))
-        .within(Duration::from_millis(30));
-    answers
-        .call("respond", respond(1, 3))
-        .within(Duration::from_millis(500));
+        .awaits(Awaited::Objects(3));
+    answers.call("respond", respond(1, 3)).until_done();
     answers
         .call("respond", respond(1, 3))
         .call("respond", respond(2, 3));
-    answers.call("query", query("other", &[])).within(done);
-    answers.call("query", query("q", &[])).within(done);
+    answers.call("query", query("other", &[])).until_done();
+    answers.call("query", query("q", &[])).until_done();
 
     let mut monitor = Script::after_handshake();
     let level = |level: &str| Some(map([("LogLevel", level.into())]));

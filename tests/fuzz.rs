@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../fuzz/gossip_harness.rs"]
+mod gossip_harness;
 #[path = "../fuzz/harness.rs"]
 mod harness;
 
@@ -73,4 +75,19 @@ fn frames() {
 #[test]
 fn sessions() {
     run("session", harness::session, 3_000);
+}
+
+#[test]
+fn gossip() {
+    run("gossip", gossip_harness::gossip, 1_000);
+}
+
+#[test]
+fn snapshots() {
+    run("snapshot", gossip_harness::snapshot, 10_000);
+}
+
+#[test]
+fn keyrings() {
+    run("keyring", gossip_harness::keyring, 10_000);
 }

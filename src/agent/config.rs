@@ -25,10 +25,14 @@ use std::time::Duration;
 
 pub use event_script::{EventScript, InvalidEventScript};
 pub use partial::{InvalidTag, MdnsConfig, PartialConfig};
+pub(super) use resolve::host_name;
 
+use super::handlers::HandlerLimits;
 use super::log::Level;
+use super::syslog::Facility;
 use crate::address::{AddrParts, RpcAddr};
 use crate::cluster::Tags;
+use crate::gossip::envelope::Label;
 use crate::rpc::Overflow;
 
 /// The versions of Serf's protocol that there are.
@@ -137,8 +141,12 @@ pub struct Config {
     pub encrypt_key: Option<Vec<u8>>,
     /// Where encryption keys are kept. There is no configured key then.
     pub keyring_file: Option<PathBuf>,
+    /// Keeps clusters apart that share a network.
+    pub gossip_label: Label,
     /// The least level of log lines to show.
     pub log_level: Level,
+    /// Whether the log on standard error is JSON.
+    pub log_json: bool,
     /// Where the RPC server listens.
     pub rpc_addr: RpcAddr,
     /// The key that RPC clients must show.
@@ -167,6 +175,12 @@ pub struct Config {
     pub start_join: Vec<String>,
     /// Commands to run at events.
     pub event_handlers: Vec<EventScript>,
+    /// Whether a query is done once everybody has answered.
+    pub query_early_done: bool,
+    /// Where the figures of `stats` are served as a page for Prometheus.
+    pub metrics_addr: Option<AddrParts>,
+    /// How many commands of event handlers may run, and for how long.
+    pub handler_limits: HandlerLimits,
     /// The set of timings.
     pub profile: Profile,
     /// Where the node remembers the cluster over a restart.
@@ -192,7 +206,7 @@ pub struct Config {
     /// Whether to log to syslog, too.
     pub enable_syslog: bool,
     /// The facility of log lines in syslog.
-    pub syslog_facility: String,
+    pub syslog_facility: Facility,
     /// Nodes to join at the start, again and again until it works.
     pub retry_join: Vec<String>,
     /// How often to try; without end if `None`.
@@ -204,9 +218,9 @@ pub struct Config {
     /// Whether to compress gossip.
     pub enable_compression: bool,
     /// Address of a statsite server for metrics.
-    pub statsite_addr: Option<String>,
+    pub statsite_addr: Option<AddrParts>,
     /// Address of a statsd server for metrics.
-    pub statsd_addr: Option<String>,
+    pub statsd_addr: Option<AddrParts>,
     /// How long to wait for a broadcast, such as that of a leave, to be sent.
     pub broadcast_timeout: Duration,
     /// Whether names of nodes must be letters, digits, dashes and dots, and not too long.

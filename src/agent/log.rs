@@ -1,8 +1,9 @@
-//! The agent's log: to standard error, and to a ring that monitors read.
+//! The agent's log: to standard error, to the system's log where it is asked for, and to a ring that monitors read.
 //!
 //! Lines have the reference's form, `2026/11/23 15:18:48 [INFO] agent: …`, in local time. The ring takes lines of every
 //! level that is enabled at all, so a monitor may see more than the agent itself prints. A line may say which RPC client
-//! it is [about](Line::about), so that it is not shown to that very client.
+//! it is [about](Line::about), so that it is not shown to that very client. Standard error may have JSON objects instead, one
+//! a line.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
@@ -12,6 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+
+use super::syslog::{Facility, Syslog};
 
 /// Lines the ring holds (the reference's `NewLogWriter(512)`).
 pub const RING_LINES: usize = 512;
@@ -153,7 +156,31 @@ impl LogRing {
 struct Logger {
     ring: Arc<LogRing>,
     shared: Arc<Shared>,
+    json: bool,
+    syslog: Option<Syslog>,
     writing: Mutex<Writing>,
+}
+
+/// Where the log goes, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The lowest level that standard error and the system's log show.
+    pub level: Level,
+    /// Whether standard error gets JSON objects.
+    pub json: bool,
+    /// The facility of lines for the system's log, if they go there.
+    pub syslog: Option<Facility>,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The process has a log already; an embedder then passes a [`LogRing`] that it fills itself.
+    #[error("can't set up the log: {0}")]
+    Installed(#[from] ::log::SetLoggerError),
+    /// The system's log is not there.
+    #[error("can't reach the system's log: {0}; is a syslog daemon running?")]
+    Syslog(std::io::Error),
 }
 
 /// What a [`LogControl`] changes.
@@ -205,8 +232,15 @@ impl LogControl {
 /// Makes this the log of the process.
 ///
 /// # Errors
-/// When the process has a log already; an embedder then passes a [`LogRing`] that it fills itself.
-pub fn install(level: Level) -> Result<LogControl, ::log::SetLoggerError> {
+/// [`LogError`].
+pub fn install(options: LogOptions) -> Result<LogControl, LogError> {
+    let LogOptions {
+        level,
+        json,
+        syslog,
+    } = options;
+    let syslog = syslog.map(Syslog::connect).transpose();
+    let syslog = syslog.map_err(LogError::Syslog)?;
     let ring = Arc::new(LogRing::new());
     let shared = Arc::new(Shared {
         level: AtomicU8::new(level as u8),
@@ -224,6 +258,8 @@ pub fn install(level: Level) -> Result<LogControl, ::log::SetLoggerError> {
     ::log::set_boxed_logger(Box::new(Logger {
         ring,
         shared,
+        json,
+        syslog,
         writing: Mutex::new(writing),
     }))?;
     control.set_level(level);
@@ -246,9 +282,16 @@ impl ::log::Log for Logger {
             .get(CLIENT_KEY.into())
             .and_then(|value| value.to_u64());
         let mut writing = lock(&self.writing);
-        writing.format(Timestamp::now(), level, record.args());
+        let now = Timestamp::now();
+        writing.format(now, level, record.args());
         self.ring.push(level, about, &writing.line);
         if level as u8 >= self.shared.level.load(Ordering::Relaxed) {
+            if let Some(syslog) = &self.syslog {
+                syslog.send(&writing.syslog_stamp(), level, writing.message());
+            }
+            if self.json {
+                writing.make_json(now, level, about);
+            }
             writing.line.push('\n');
             // Nobody may read it; then it is lost here, and the ring has it.
             let _ = std::io::stderr().write_all(writing.line.as_bytes());
@@ -259,6 +302,32 @@ impl ::log::Log for Logger {
 }
 
 impl Writing {
+    /// The line without time and level.
+    fn message(&self) -> &str {
+        let after = self.line.split_once("] ");
+        after.map_or(&self.line, |(_, message)| message)
+    }
+
+    /// The time of the line in the system's log.
+    fn syslog_stamp(&self) -> String {
+        let time = Timestamp::from_second(self.second).unwrap_or_default();
+        let local = self.zone.to_datetime(time);
+        local.strftime("%b %e %H:%M:%S").to_string()
+    }
+
+    /// Makes the line a JSON object.
+    fn make_json(&mut self, now: Timestamp, level: Level, about: Option<u64>) {
+        let mut object = serde_json::json!({
+            "time": format!("{now:.3}"),
+            "level": level.as_str(),
+            "message": self.message(),
+        });
+        if let (Some(client), Some(object)) = (about, object.as_object_mut()) {
+            object.insert(CLIENT_KEY.to_owned(), client.into());
+        }
+        self.line = object.to_string();
+    }
+
     /// Puts the line together in `self.line`.
     fn format(&mut self, now: Timestamp, level: Level, message: &fmt::Arguments<'_>) {
         if self.second != now.as_second() {
@@ -314,6 +383,31 @@ mod tests {
         assert_eq!(
             line("agent: hello"),
             "2026/11/23 15:18:48 [INFO] agent: hello"
+        );
+    }
+
+    #[test]
+    fn lines_can_be_json() {
+        let mut writing = Writing {
+            zone: TimeZone::UTC,
+            second: i64::MIN,
+            stamp: String::new(),
+            line: String::new(),
+        };
+        let now = Timestamp::from_millisecond(1_795_447_128_042).unwrap();
+        writing.format(now, Level::Warn, &format_args!("serf: [odd] \"name\"\n"));
+        assert_eq!(writing.message(), "serf: [odd] \"name\"\n");
+        assert_eq!(writing.syslog_stamp(), "Nov 23 15:18:48");
+        writing.make_json(now, Level::Warn, Some(7));
+        let object: serde_json::Value = serde_json::from_str(&writing.line).unwrap();
+        assert_eq!(
+            object,
+            serde_json::json!({
+                "time": "2026-11-23T15:18:48.042Z",
+                "level": "WARN",
+                "message": "serf: [odd] \"name\"\n",
+                "client": 7,
+            })
         );
     }
 

@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::files::sync_directory_of;
 use crate::serf::snapshot::{AfterLeave, Replay, Snapshot, SnapshotCommand};
 
 /// How much of the file is read at once.
@@ -49,17 +50,11 @@ impl SnapshotFile {
         Ok((Self { path, file }, Snapshot::new(now, replay, after_leave)))
     }
 
-    /// Carries out everything the core wants done. What can't be done is logged and told to the core.
-    pub fn write(&mut self, now: Instant, snapshot: &mut Snapshot) {
-        while let Some(command) = snapshot.poll_command() {
-            if let Err(error) = self.carry_out(command) {
-                log::error!("serf: Failed to update snapshot: {error}");
-                snapshot.handle_write_error(now);
-            }
-        }
-    }
-
-    fn carry_out(&mut self, command: SnapshotCommand) -> io::Result<()> {
+    /// Carries out what the core decided.
+    ///
+    /// # Errors
+    /// What the system says. The core is to hear of it.
+    pub fn carry_out(&mut self, command: SnapshotCommand) -> io::Result<()> {
         match command {
             SnapshotCommand::Append(lines) => self.file.write_all(&lines),
             SnapshotCommand::Replace(lines) => self.replace(&lines),
@@ -98,14 +93,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
@@ -124,7 +111,7 @@ mod tests {
         let opened = SnapshotFile::open(Instant::now(), path, AfterLeave::StayAway);
         let (_, snapshot) = opened.expect("the file opens");
         let alive = snapshot.recovered().alive.into_iter();
-        alive.map(|(name, _)| name).collect()
+        alive.map(|(name, _)| name.to_string()).collect()
     }
 
     struct Node {
@@ -149,7 +136,11 @@ mod tests {
             self.snapshot.handle_event(self.now, event);
             self.now += then_pass;
             self.snapshot.handle_timeout(self.now);
-            self.file.write(self.now, &mut self.snapshot);
+            while let Some(command) = self.snapshot.poll_command() {
+                if self.file.carry_out(command).is_err() {
+                    self.snapshot.handle_write_error(self.now);
+                }
+            }
         }
     }
 

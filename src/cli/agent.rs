@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 
-use super::CliError;
 use super::flags::{flag, is_on, repeated, switch, text, texts};
+use super::{CliError, print};
 use crate::agent::config::{MdnsConfig, PartialConfig, duration};
 use crate::agent::daemon::{self, Exit};
 
@@ -38,6 +38,21 @@ pub(super) fn command() -> Command {
             "rpc-addr-file",
             "path",
             "File to write the bound RPC address to",
+        ))
+        .arg(flag(
+            "handler-timeout",
+            "time",
+            "How long an event handler may run before it is told to end [default: no limit]",
+        ))
+        .arg(flag(
+            "handler-parallel",
+            "n",
+            "How many commands of one event handler run at once; more than 1 give up their order [default: 1]",
+        ))
+        .arg(flag(
+            "gossip-label",
+            "label",
+            "Keeps clusters apart that share a network; the same on all nodes of one",
         ))
         .arg(flag(
             "rpc-max-clients",
@@ -136,6 +151,21 @@ pub(super) fn command() -> Command {
             "false",
             "Whether mDNS does without IPv6",
         ))
+        .arg(flag(
+            "metrics-addr",
+            "address",
+            "Where to serve a page of figures for Prometheus, at /metrics",
+        ))
+        .arg(switch(
+            "check",
+            "false",
+            "Whether to check the configuration only, and end",
+        ))
+        .arg(switch(
+            "log-json",
+            "false",
+            "Whether the log on standard error is JSON, an object a line",
+        ))
         .arg(switch("syslog", "false", "Whether to log to syslog too"))
         .arg(switch(
             "disable-compression",
@@ -158,8 +188,17 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     }
     files.sort();
     let files: Vec<PathBuf> = files.into_iter().map(|(_, path)| path).collect();
-    let exit = daemon::run(&files, &partial_config(matches)?)
-        .map_err(|error| CliError::Failed(format!("==> {error}")))?;
+    let flags = partial_config(matches)?;
+    let failed = |error| CliError::Failed(format!("==> {error}"));
+    if is_on(matches, "check") {
+        let warnings = daemon::check(&files, &flags).map_err(failed)?;
+        for warning in warnings {
+            print(&format!("warning: {warning}"));
+        }
+        print("The configuration is valid");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let exit = daemon::run(&files, &flags).map_err(failed)?;
     Ok(match exit {
         Exit::Graceful => ExitCode::SUCCESS,
         Exit::Abrupt => ExitCode::FAILURE,
@@ -191,6 +230,9 @@ fn partial_config(matches: &ArgMatches) -> Result<PartialConfig, CliError> {
         advertise: given("advertise"),
         rpc_addr: given("rpc-addr"),
         rpc_addr_file: given("rpc-addr-file"),
+        gossip_label: given("gossip-label"),
+        handler_timeout: time("handler-timeout")?,
+        handler_parallel: number("handler-parallel")?,
         rpc_max_clients: number("rpc-max-clients")?,
         rpc_handshake_timeout: time("rpc-handshake-timeout")?,
         tags_file: given("tags-file"),
@@ -216,6 +258,8 @@ fn partial_config(matches: &ArgMatches) -> Result<PartialConfig, CliError> {
             disable_ipv6: is_on(matches, "mdns-disable-ipv6"),
         },
         enable_syslog: is_on(matches, "syslog"),
+        metrics_addr: given("metrics-addr"),
+        log_json: is_on(matches, "log-json"),
         enable_compression: is_on(matches, "disable-compression").then_some(false),
         broadcast_timeout: time("broadcast-timeout")?,
         ..PartialConfig::default()

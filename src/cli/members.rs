@@ -64,7 +64,7 @@ impl From<&Member> for JsonMember {
     fn from(member: &Member) -> Self {
         let versions = member.delegate;
         Self {
-            name: member.name.clone(),
+            name: member.name.to_string(),
             addr: address(member),
             port: member.port,
             tags: member
@@ -123,7 +123,7 @@ fn row(member: &Member, detailed: bool) -> Vec<String> {
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
     let mut row = vec![
-        member.name.clone(),
+        member.name.to_string(),
         address(member),
         member.status.to_string(),
         tags.join(","),

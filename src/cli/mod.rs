@@ -97,6 +97,16 @@ pub fn main() -> ExitCode {
     run_command(command, *run, arguments)
 }
 
+/// The whole command line, defined: for manual pages and the shells' completions.
+#[must_use]
+pub fn command() -> Command {
+    Command::new("serfling")
+        .about("An agent for HashiCorp Serf clusters, in one thread and a few MiB")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_subcommand(true)
+        .subcommands(COMMANDS.iter().map(|(define, _)| define()))
+}
+
 fn run_command(command: Command, run: Run, arguments: &[String]) -> ExitCode {
     let name = command.get_name().to_owned();
     let command = command

@@ -47,7 +47,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     let live: BTreeSet<String> = members
         .iter()
         .filter(|member| member.status == MemberStatus::Alive)
-        .map(|member| member.name.clone())
+        .map(|member| member.name.to_string())
         .collect();
     print(&format!(
         "Total members: {}, live members: {}",

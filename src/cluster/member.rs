@@ -1,7 +1,9 @@
 //! Members of a cluster and their tags, as every layer above gossip sees them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What the cluster believes of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,72 +42,95 @@ impl fmt::Display for MemberStatus {
 
 /// Tags of a member: key/value pairs in the order of their keys.
 ///
-/// A sorted slice, not a tree: most members have no tag or a few, and a cluster of thousands keeps one of these for
-/// each.
+/// Kept as one text and where its parts end, not as a tree of texts: a cluster of thousands has one of these for each
+/// member, and most hold a tag or a few.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tags(Vec<(Box<str>, Box<str>)>);
+pub struct Tags {
+    /// Keys and values, one after the other.
+    text: Box<str>,
+    /// Where each key and each value ends, in turn.
+    ends: Box<[u32]>,
+}
 
 impl Tags {
     /// No tags.
     #[must_use]
-    pub const fn new() -> Self {
-        Self(Vec::new())
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// The value of the tag `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        let at = self.position(key).ok()?;
-        self.0.get(at).map(|(_, value)| &**value)
+        let mut tags = self.iter();
+        tags.find(|(have, _)| *have == key).map(|(_, value)| value)
     }
 
-    /// Sets a tag, replacing the value it had.
-    pub fn insert(&mut self, key: impl Into<Box<str>>, value: impl Into<Box<str>>) {
-        let (key, value) = (key.into(), value.into());
-        match self.position(&key) {
-            Ok(at) => self.0[at].1 = value,
-            Err(at) => self.0.insert(at, (key, value)),
-        }
+    /// Sets a tag, replacing the value it had. Setting many at once is [`collect`](Iterator::collect)'s.
+    pub fn insert(&mut self, key: &str, value: &str) {
+        let mut tags: BTreeMap<&str, &str> = self.iter().collect();
+        tags.insert(key, value);
+        *self = Self::pack(&tags);
     }
 
     /// Removes a tag; says whether it was there.
     pub fn remove(&mut self, key: &str) -> bool {
-        let found = self.position(key);
-        if let Ok(at) = found {
-            self.0.remove(at);
+        let mut tags: BTreeMap<&str, &str> = self.iter().collect();
+        let found = tags.remove(key).is_some();
+        if found {
+            *self = Self::pack(&tags);
         }
-        found.is_ok()
+        found
     }
 
     /// The tags in the order of their keys.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        let mut start = 0;
+        self.ends.chunks_exact(2).map(move |ends| {
+            let mut part = |end: Option<&u32>| {
+                let end = end.map_or(start, |end| *end as usize);
+                self.text
+                    .get(std::mem::replace(&mut start, end)..end)
+                    .unwrap_or_default()
+            };
+            (part(ends.first()), part(ends.last()))
+        })
     }
 
     /// How many tags there are.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
+    pub const fn len(&self) -> usize {
+        self.ends.len() / 2
     }
 
     /// Whether there is no tag.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
     }
 
-    fn position(&self, key: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|(have, _)| (**have).cmp(key))
+    fn pack<K: AsRef<str>, V: AsRef<str>>(tags: &BTreeMap<K, V>) -> Self {
+        let parts = || {
+            tags.iter()
+                .flat_map(|(key, value)| [key.as_ref(), value.as_ref()])
+        };
+        let mut text = String::with_capacity(parts().map(str::len).sum());
+        let ends = parts().map(|part| {
+            text.push_str(part);
+            // Nobody has tags of 4 GiB.
+            text.len() as u32
+        });
+        let ends = ends.collect();
+        Self {
+            text: text.into(),
+            ends,
+        }
     }
 }
 
-impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Tags {
+impl<K: AsRef<str> + Ord, V: AsRef<str>> FromIterator<(K, V)> for Tags {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        let mut tags = Self::new();
-        for (key, value) in pairs {
-            tags.insert(key, value);
-        }
-        tags
+        Self::pack(&pairs.into_iter().collect::<BTreeMap<K, V>>())
     }
 }
 
@@ -139,7 +164,7 @@ impl VersionRange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// The member's name, unique in the cluster.
-    pub name: String,
+    pub name: Arc<str>,
     /// Address of its gossip port.
     pub addr: IpAddr,
     /// Its gossip port.
@@ -157,7 +182,7 @@ pub struct Member {
 impl Member {
     /// A member that is alive, without tags, speaking today's protocol versions.
     #[must_use]
-    pub fn alive(name: impl Into<String>, addr: IpAddr, port: u16) -> Self {
+    pub fn alive(name: impl Into<Arc<str>>, addr: IpAddr, port: u16) -> Self {
         Self {
             name: name.into(),
             addr,

@@ -11,6 +11,7 @@
 pub mod address;
 mod coordinate;
 mod event;
+mod figure;
 mod member;
 mod network;
 mod operation;
@@ -20,6 +21,7 @@ pub use coordinate::Coordinate;
 pub use event::{
     Event, MemberEvent, MemberEventKind, QueryEvent, QueryId, QueryRequest, UserEvent,
 };
+pub use figure::{Figure, VisitFigure};
 pub use member::{Member, MemberStatus, Tags, VersionRange};
 pub use network::{NetworkCommand, NetworkEvent, StreamId};
 pub use operation::{
@@ -28,7 +30,6 @@ pub use operation::{
 
 pub use standalone::{Standalone, StandaloneConfig};
 
-use std::fmt;
 use std::time::Instant;
 
 /// What a cluster has to tell its owner.
@@ -56,6 +57,11 @@ pub enum Output {
     QueryDone {
         /// The query that was asked here.
         query: QueryId,
+    },
+    /// The cluster takes another node for this one: it has to go.
+    Evicted {
+        /// Why, for people.
+        reason: String,
     },
     /// An operation has ended. Comes once for every [`Cluster::start`].
     Completed {
@@ -120,7 +126,12 @@ pub trait Cluster {
     fn coordinate(&self, node: &str) -> Option<Coordinate>;
 
     /// Shows the counters for the section `serf` of `stats`, in the order of their names.
-    fn visit_stats(&self, visit: &mut dyn FnMut(&'static str, &dyn fmt::Display));
+    fn visit_stats(&self, visit: &mut VisitFigure<'_>);
+
+    /// Shows the counters for the section `gossip` of `stats`, which is this program's own, in the order of their names.
+    fn visit_counters(&self, visit: &mut VisitFigure<'_>) {
+        let _ = visit;
+    }
 
     /// Lets timers fire that are due at `now`.
     fn handle_timeout(&mut self, now: Instant);

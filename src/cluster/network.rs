@@ -17,6 +17,12 @@ impl StreamId {
         Self(n & !Self::ACCEPTED)
     }
 
+    /// Whether another node opened the stream.
+    #[must_use]
+    pub const fn is_accepted(self) -> bool {
+        self.0 & Self::ACCEPTED != 0
+    }
+
     /// The `n`th stream opened by another node; whoever owns the sockets chooses the number.
     #[must_use]
     pub const fn accepted(n: u64) -> Self {
@@ -55,8 +61,13 @@ pub enum NetworkCommand {
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// End a stream once everything written has gone out. No event follows for it.
+    /// End a stream once everything written has gone out; then comes [`NetworkEvent::Ended`].
     Close {
+        /// Which stream.
+        stream: StreamId,
+    },
+    /// End a stream at once; what was written may be lost. No event follows for it.
+    Reset {
         /// Which stream.
         stream: StreamId,
     },

@@ -150,6 +150,12 @@ pub enum ClusterError {
         /// In bytes.
         limit: usize,
     },
+    /// The tags could not be kept, so they stay as they were.
+    #[error("Error writing tags file: {error}")]
+    TagsNotWritten {
+        /// What the system says.
+        error: String,
+    },
     /// The key is no base64.
     #[error("illegal base64 data at input byte {at}")]
     InvalidBase64 {

@@ -4,12 +4,11 @@
 //! with Lamport times, tags change it, keys work on its keyring. It does not gossip, so nobody can be joined. Embedders,
 //! tests and benches may [put](Standalone::put_member) other members into it.
 
-mod join;
 mod keys;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -17,13 +16,13 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use regex::Regex;
 
-use self::join::Joins;
 use super::{
-    Cluster, ClusterError, Coordinate, Event, Member, MemberEvent, MemberEventKind, MemberStatus,
-    NetworkCommand, NetworkEvent, Operation, Outcome, Output, QueryEvent, QueryId, QueryRequest,
-    Tags, Ticket, UserEvent,
+    Cluster, ClusterError, Coordinate, Event, Figure, JoinFailures, Member, MemberEvent,
+    MemberEventKind, MemberStatus, NetworkCommand, NetworkEvent, Operation, Outcome, Output,
+    QueryEvent, QueryId, QueryRequest, Tags, Ticket, UserEvent, VisitFigure,
 };
 use crate::gossip::keyring::Keyring;
+use crate::gossip::timing::power_of_ten;
 use crate::serf::coalesce::Coalescer;
 use crate::serf::message::{
     QUERY_BYTES_MAX, QUERY_RESPONSE_BYTES_MAX, QueryMessage, QueryResponseMessage, TAGS_BYTES_MAX,
@@ -75,12 +74,6 @@ impl StandaloneConfig {
     }
 }
 
-#[derive(Debug)]
-pub(super) enum Timer {
-    QueryDone(QueryId),
-    JoinTimedOut(u64),
-}
-
 /// A query asked here that is not done.
 #[derive(Debug)]
 struct RunningQuery {
@@ -92,7 +85,7 @@ struct RunningQuery {
 #[derive(Debug)]
 pub struct Standalone {
     local: Member,
-    others: BTreeMap<String, Member>,
+    others: BTreeMap<Arc<str>, Member>,
     version: u64,
     keyring: Option<Keyring>,
     coalescer: Option<Coalescer>,
@@ -101,9 +94,8 @@ pub struct Standalone {
     event_clock: u64,
     query_clock: u64,
     queries: HashMap<QueryId, RunningQuery>,
-    wheel: TimerWheel<Timer>,
+    wheel: TimerWheel<QueryId>,
     next_ticket: u64,
-    joins: Joins,
     outputs: VecDeque<Output>,
     /// Where messages are encoded to be measured; kept for its memory.
     encoded: Vec<u8>,
@@ -129,7 +121,6 @@ impl Standalone {
             queries: HashMap::new(),
             wheel: TimerWheel::new(now),
             next_ticket: 0,
-            joins: Joins::default(),
             outputs: VecDeque::new(),
             encoded: Vec::new(),
             left: false,
@@ -252,15 +243,16 @@ impl Standalone {
 
     /// The reference's `DefaultQueryTimeout`.
     fn default_query_timeout(&self) -> Duration {
-        let members = self.member_count() + 1;
-        // ceil(log10(members)), without floating point.
-        let powers = std::iter::successors(Some(1usize), |power| power.checked_mul(10));
-        let digits = powers.take_while(|power| *power < members).count();
-        QUERY_TIMEOUT_UNIT * u32::try_from(digits).unwrap_or(1)
+        QUERY_TIMEOUT_UNIT * power_of_ten(self.member_count())
     }
 
     fn matches_filters(&self, request: &QueryRequest) -> bool {
-        if !request.filter_nodes.is_empty() && !request.filter_nodes.contains(&self.local.name) {
+        if !request.filter_nodes.is_empty()
+            && !request
+                .filter_nodes
+                .iter()
+                .any(|node| **node == *self.local.name)
+        {
             return false;
         }
         request
@@ -393,7 +385,7 @@ impl Cluster for Standalone {
                 responded: false,
             },
         );
-        self.wheel.insert(deadline, Timer::QueryDone(id));
+        self.wheel.insert(deadline, id);
         if self.matches_filters(&request) {
             if !ping {
                 let payload = request.payload.unwrap_or_default();
@@ -410,7 +402,7 @@ impl Cluster for Standalone {
             if request.request_ack {
                 self.outputs.push_back(Output::QueryAck {
                     query: id,
-                    from: self.local.name.clone(),
+                    from: self.local.name.to_string(),
                 });
             }
         }
@@ -450,7 +442,7 @@ impl Cluster for Standalone {
         running.responded = true;
         self.outputs.push_back(Output::QueryResponse {
             query,
-            from: from.clone(),
+            from: from.to_string(),
             payload: payload.to_vec(),
         });
         Ok(())
@@ -460,7 +452,16 @@ impl Cluster for Standalone {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         match operation {
-            Operation::Join { addresses, .. } => self.start_join(now, ticket, &addresses),
+            Operation::Join { addresses, .. } => {
+                let failure = |address: &String| {
+                    format!(
+                        "Failed to join {address}: this node does not gossip, so it can't join others"
+                    )
+                };
+                let failures: Vec<String> = addresses.iter().map(failure).collect();
+                let failures = (!failures.is_empty()).then_some(JoinFailures(failures));
+                self.complete(ticket, Outcome::Joined { count: 0, failures });
+            }
             Operation::Leave => {
                 self.leave(now);
                 self.complete(ticket, Outcome::Done(Ok(())));
@@ -482,39 +483,34 @@ impl Cluster for Standalone {
     }
 
     fn coordinate(&self, node: &str) -> Option<Coordinate> {
-        (node == self.local.name).then(Coordinate::default)
+        (*node == *self.local.name).then(Coordinate::default)
     }
 
-    fn visit_stats(&self, visit: &mut dyn FnMut(&'static str, &dyn fmt::Display)) {
+    fn visit_stats(&self, visit: &mut VisitFigure<'_>) {
         let count = |status| {
             self.others
                 .values()
                 .filter(|member| member.status == status)
                 .count()
         };
-        visit("coordinate_resets", &0);
-        visit("encrypted", &self.keyring.is_some());
-        visit("event_queue", &0);
-        visit("event_time", &self.event_clock);
-        visit("failed", &count(MemberStatus::Failed));
-        visit("health_score", &0);
-        visit("intent_queue", &0);
-        visit("left", &count(MemberStatus::Left));
-        visit("member_time", &self.member_clock);
-        visit("members", &self.member_count());
-        visit("query_queue", &0);
-        visit("query_time", &self.query_clock);
+        visit("coordinate_resets", Figure::Count(0));
+        visit("encrypted", self.keyring.is_some().into());
+        visit("event_queue", Figure::Count(0));
+        visit("event_time", self.event_clock.into());
+        visit("failed", count(MemberStatus::Failed).into());
+        visit("health_score", Figure::Count(0));
+        visit("intent_queue", Figure::Count(0));
+        visit("left", count(MemberStatus::Left).into());
+        visit("member_time", self.member_clock.into());
+        visit("members", self.member_count().into());
+        visit("query_queue", Figure::Count(0));
+        visit("query_time", self.query_clock.into());
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        while let Some(timer) = self.wheel.pop_expired(now) {
-            match timer {
-                Timer::QueryDone(query) => {
-                    self.queries.remove(&query);
-                    self.outputs.push_back(Output::QueryDone { query });
-                }
-                Timer::JoinTimedOut(attempt) => self.join_timed_out(attempt),
-            }
+        while let Some(query) = self.wheel.pop_expired(now) {
+            self.queries.remove(&query);
+            self.outputs.push_back(Output::QueryDone { query });
         }
         if let Some(coalescer) = &mut self.coalescer {
             coalescer.handle_timeout(now);
@@ -534,12 +530,10 @@ impl Cluster for Standalone {
         self.outputs.pop_front()
     }
 
-    fn handle_network(&mut self, now: Instant, event: NetworkEvent<'_>) {
-        self.handle_join_network(now, event);
-    }
+    fn handle_network(&mut self, _: Instant, _: NetworkEvent<'_>) {}
 
     fn poll_network(&mut self) -> Option<NetworkCommand> {
-        self.joins.poll_network()
+        None
     }
 }
 

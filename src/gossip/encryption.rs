@@ -70,7 +70,7 @@ pub enum DecryptError {
     #[error("payload is too small to decrypt: {0}")]
     TooSmall(usize),
     /// It was encrypted with another key or another label, or is damaged.
-    #[error("no installed keys could decrypt the message")]
+    #[error("No installed keys could decrypt the message")]
     Keys,
     /// It decrypts, but is not padded as it says.
     #[error("the padding of the message is wrong")]

@@ -69,6 +69,17 @@ pub struct PacketScratch {
     decompressed: Vec<u8>,
 }
 
+impl PacketScratch {
+    /// Gives back room past `bytes_max` each, which one large packet has left.
+    pub fn shrink(&mut self, bytes_max: usize) {
+        for room in [&mut self.decrypted, &mut self.decompressed] {
+            if room.capacity() > bytes_max {
+                *room = Vec::new();
+            }
+        }
+    }
+}
+
 /// The messages of a packet, type bytes included.
 #[derive(Debug, Clone)]
 pub struct Messages<'a> {

@@ -21,6 +21,11 @@ use crate::msgpack::frame::{FrameError, Limits, Progress, Scanner};
 
 /// Most that is kept of a stream, also after decompression, in bytes.
 pub const STREAM_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Longest message that is compressed, in bytes: it takes a millisecond or two, and longer ones would hold up the loop.
+pub const COMPRESSED_BYTES_MAX: usize = 128 * 1024;
+/// Work on what came that is done in one call: about this many nodes read, or bytes decrypted or unpacked.
+const STEPS_PER_CALL: usize = 2048;
+const BYTES_PER_CALL: usize = 64 * 1024;
 /// Longest encrypted message (memberlist's `maxPushStateBytes`), in bytes.
 pub const ENCRYPTED_BYTES_MAX: usize = 20 * 1024 * 1024;
 /// Longest user message or user state (memberlist's `maxUserMsgBytes` and `maxPushStateBytes`), in bytes.
@@ -107,12 +112,28 @@ pub enum StreamMessage {
     Error(String),
 }
 
+impl StreamMessage {
+    /// What the message is, for people.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::PushPull(_) => "push/pull",
+            Self::User(_) => "user message",
+            Self::Ping { .. } => "ping",
+            Self::Ack { .. } => "ack",
+            Self::Error(_) => "error",
+        }
+    }
+}
+
 /// All that a node knows.
 #[derive(Debug)]
 pub struct PushPull {
     /// The header, which was read, then the nodes, then the user state.
     bytes: Vec<u8>,
     join: bool,
+    nodes: u64,
+    nodes_start: usize,
     nodes_left: u64,
     nodes_at: usize,
     user_at: usize,
@@ -129,6 +150,18 @@ impl PushPull {
     #[must_use]
     pub const fn nodes_left(&self) -> u64 {
         self.nodes_left
+    }
+
+    /// How many bytes it takes up.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Has [`Self::next_node`] begin with the first one again.
+    pub const fn rewind(&mut self) {
+        self.nodes_left = self.nodes;
+        self.nodes_at = self.nodes_start;
     }
 
     /// Takes the next node. One that cannot be read does no harm to those after it.
@@ -179,6 +212,8 @@ pub struct StreamReader {
     bytes: Vec<u8>,
     /// The layer was unwrapped: nothing more is going to come of it.
     whole: bool,
+    /// There is more to do with what came.
+    busy: bool,
 }
 
 #[derive(Debug)]
@@ -226,10 +261,24 @@ impl StreamReader {
             },
             bytes: Vec::new(),
             whole: false,
+            busy: false,
         }
     }
 
-    /// Takes what came, and gives the message with the call that makes it whole. What comes after it is dropped.
+    /// Whether there is more to do with what came: then [`Self::handle_received`] is to be called again, with nothing.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// How many bytes it takes up.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes what came, and gives the message with the call that makes it whole. What comes after it is dropped. A large
+    /// message takes several calls: see [`Self::is_busy`].
     ///
     /// # Errors
     /// [`StreamError`]: the stream is of no use any more.
@@ -242,10 +291,17 @@ impl StreamReader {
             return Ok(None);
         }
         self.bytes.extend_from_slice(bytes);
-        loop {
+        self.busy = false;
+        for _ in 0..STEPS_PER_CALL {
+            let was_whole = self.whole;
             let stage = std::mem::replace(&mut self.stage, Stage::Done);
             match self.step(envelope, stage)? {
-                Step::Next(stage) => self.stage = stage,
+                Step::Next(stage) => {
+                    self.stage = stage;
+                    if self.whole && !was_whole && self.bytes.len() > BYTES_PER_CALL {
+                        break;
+                    }
+                }
                 Step::Wait(_) if self.whole => return Err(StreamError::Truncated),
                 Step::Wait(_) if self.bytes.len() > STREAM_BYTES_MAX => {
                     return Err(StreamError::TooLarge(STREAM_BYTES_MAX));
@@ -260,6 +316,8 @@ impl StreamReader {
                 }
             }
         }
+        self.busy = true;
+        Ok(None)
     }
 
     /// The other end says nothing more.
@@ -420,6 +478,8 @@ impl StreamReader {
             let push_pull = PushPull {
                 bytes: Vec::new(),
                 join: header.join,
+                nodes: header.nodes,
+                nodes_start: start,
                 nodes_left: header.nodes,
                 nodes_at: start,
                 user_at: at,
@@ -521,7 +581,8 @@ impl Envelope {
         message: &[u8],
         rng: &mut R,
     ) -> Vec<u8> {
-        let compressed = self.config.compress.then(|| compress(message)).flatten();
+        let compress_it = self.config.compress && message.len() <= COMPRESSED_BYTES_MAX;
+        let compressed = compress_it.then(|| compress(message)).flatten();
         let message = compressed.as_deref().unwrap_or(message);
         let mut out = Vec::new();
         if speaker == StreamEnd::Opener {

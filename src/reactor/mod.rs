@@ -7,41 +7,55 @@
 //! wait, and then writes to every client what the turn brought for it, at once. So a burst of requests is answered with
 //! one write, and nobody's turn is longer than a buffer of requests.
 
+mod children;
 mod clients;
+mod gossip_port;
 mod listener;
+mod metrics_port;
 mod network;
 mod resolver;
 mod socket;
 
+pub use children::ChildEvent;
+pub use gossip_port::GossipPort;
 pub use listener::ListenError;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use mio::{Events, Poll, Token, Waker};
+use rustix::process::Signal;
+use signal_hook::consts::SIGCHLD;
 use signal_hook_mio::v1_0::Signals;
 
+use self::children::Children;
 use self::clients::Clients;
 use self::listener::Listener;
+use self::metrics_port::MetricsPort;
 use self::network::Network;
 use crate::address::RpcAddr;
 use crate::agent::log::LogRing;
-use crate::cluster::{Cluster, Event};
+use crate::cluster::{Cluster, Event, Outcome, Ticket};
 use crate::rpc::{self, Hub, HubEvent};
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
-const FIRST_LISTENER: usize = 2;
+const PACKETS: Token = Token(2);
+const STREAMS: Token = Token(3);
+const FIRST_LISTENER: usize = 4;
 /// Listeners there can be.
 const LISTENERS_MAX: usize = 16;
-/// Tokens of clients and of streams to other nodes begin here, the streams in the upper half of 31 bits.
+/// Tokens of clients, of children's pipes and of streams to other nodes begin here, of 31 bits a half for each half.
 const FIRST_CLIENT: usize = FIRST_LISTENER + LISTENERS_MAX;
+const FIRST_CHILD: usize = 1 << 29;
+const FIRST_METRICS: usize = FIRST_CHILD - MetricsPort::tokens();
 const FIRST_STREAM: usize = 1 << 30;
 /// Events taken from the poll at once.
 const EVENTS_MAX: usize = 1024;
@@ -49,6 +63,8 @@ const EVENTS_MAX: usize = 1024;
 const ACCEPTS_PER_TURN: usize = 64;
 /// What is read from a client in a turn, in bytes.
 const SCRATCH_BYTES: usize = 64 * 1024;
+/// Packets are read before timers fire, but a flood of them holds no timer up for longer than this.
+const TIMERS_WAIT_MAX: Duration = Duration::from_millis(50);
 /// How long clients may take to take their last bytes when the server stops.
 const LAST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -75,6 +91,20 @@ pub enum ServerEvent {
     Signal(i32),
     /// Something happened in the cluster. Told only after [`Server::tell_events`].
     Event(Event),
+    /// A child did something: the number it was started with.
+    Child(u64, ChildEvent),
+    /// The cluster takes another node for this one; the server is stopping.
+    Evicted {
+        /// Why, for people.
+        reason: String,
+    },
+    /// An operation that the owner started on the cluster has ended.
+    Completed {
+        /// What [`Cluster::start`] returned.
+        ticket: Ticket,
+        /// How it ended.
+        outcome: Outcome,
+    },
 }
 
 /// Stops a server from elsewhere: another thread, or a signal handler's.
@@ -90,6 +120,39 @@ impl Stopper {
         self.stop.store(true, Ordering::Release);
         // It fails when the loop is gone, which is as good.
         let _ = self.waker.wake();
+    }
+}
+
+/// What turns have cost so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Turns {
+    count: u64,
+    busy: Duration,
+    longest: Duration,
+}
+
+impl Turns {
+    fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.busy += took;
+        self.longest = self.longest.max(took);
+    }
+
+    /// In Prometheus' text format, with what the process holds of memory.
+    fn metrics(self) -> String {
+        let resident = std::fs::read_to_string("/proc/self/statm")
+            .ok()
+            .and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok())
+            .map_or(0, |pages| pages * rustix::param::page_size());
+        format!(
+            "# TYPE serfling_loop_turns_total counter\nserfling_loop_turns_total {}\n\
+             # TYPE serfling_loop_busy_seconds_total counter\nserfling_loop_busy_seconds_total {:.6}\n\
+             # TYPE serfling_loop_longest_turn_seconds gauge\nserfling_loop_longest_turn_seconds {:.6}\n\
+             # TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes {resident}\n",
+            self.count,
+            self.busy.as_secs_f64(),
+            self.longest.as_secs_f64(),
+        )
     }
 }
 
@@ -112,6 +175,9 @@ pub struct Server<C> {
     listeners: Vec<Listener>,
     clients: Clients,
     network: Network,
+    children: Children,
+    metrics: Option<MetricsPort>,
+    turns: Turns,
     signals: Option<Signals>,
     stopper: Stopper,
     told: VecDeque<ServerEvent>,
@@ -134,6 +200,9 @@ impl<C: Cluster> Server<C> {
             listeners: Vec::new(),
             clients: Clients::new(FIRST_CLIENT),
             network: Network::new(Arc::clone(&waker), FIRST_STREAM),
+            children: Children::new(FIRST_CHILD),
+            metrics: None,
+            turns: Turns::default(),
             signals: None,
             stopper: Stopper {
                 stop: Arc::default(),
@@ -168,6 +237,26 @@ impl<C: Cluster> Server<C> {
         Ok(local)
     }
 
+    /// Gossips on this port: the cluster behind the server gets its packets and streams.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn open_gossip_port(&mut self, port: GossipPort) -> io::Result<()> {
+        self.network
+            .open(port, self.poll.registry(), PACKETS, STREAMS)
+    }
+
+    /// Serves the figures of `stats` as a page for Prometheus at `/metrics`; returns the address that was bound.
+    ///
+    /// # Errors
+    /// When the address is taken, or not this machine's.
+    pub fn listen_metrics(&mut self, addr: SocketAddr) -> io::Result<SocketAddr> {
+        let port = MetricsPort::open(addr, self.poll.registry(), FIRST_METRICS)?;
+        let addr = port.local_addr()?;
+        self.metrics = Some(port);
+        Ok(addr)
+    }
+
     /// The TCP address of the first listener that has one.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
@@ -185,6 +274,32 @@ impl<C: Cluster> Server<C> {
             .register(&mut source, SIGNALS, mio::Interest::READABLE)?;
         self.signals = Some(source);
         Ok(())
+    }
+
+    /// What `stats` shows of the owner.
+    pub const fn owner_stats(&mut self) -> &mut rpc::OwnerStats {
+        self.hub.owner_stats()
+    }
+
+    /// Starts a child process, which gets `input` as its standard input. What it does is told as
+    /// [`ServerEvent::Child`] with the number given. [`SIGCHLD`] must be among the
+    /// signals that are [watched](Self::watch_signals): it is how a child's end is noticed.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn start_child(
+        &mut self,
+        number: u64,
+        command: &mut Command,
+        input: Vec<u8>,
+    ) -> io::Result<()> {
+        self.children
+            .start(self.poll.registry(), number, command, input)
+    }
+
+    /// Signals a child and all it has started.
+    pub fn signal_child(&self, number: u64, signal: Signal) {
+        self.children.signal(number, signal);
     }
 
     /// Stops the server from elsewhere.
@@ -269,10 +384,21 @@ impl<C: Cluster> Server<C> {
         let clients_before = self.hub.client_count();
         self.take_events(now);
         self.accept(now);
+        self.network
+            .accept(now, self.poll.registry(), &mut self.hub);
+        self.network
+            .read_packets(now, &mut self.hub, &mut self.scratch);
         self.network.read(now, &mut self.hub, &mut self.scratch);
         self.clients.read(now, &mut self.hub, &mut self.scratch);
+        self.children.read(&mut self.scratch);
+        self.told.extend(
+            std::iter::from_fn(|| self.children.poll_event())
+                .map(|(number, event)| ServerEvent::Child(number, event)),
+        );
         // Timers come after what has come in: a packet that waited is no packet that failed to come.
-        if self.hub.poll_timeout().is_some_and(|due| due <= now) {
+        let packets_wait = self.network.has_packets();
+        let due = self.hub.poll_timeout();
+        if due.is_some_and(|due| due <= now && (!packets_wait || due + TIMERS_WAIT_MAX <= now)) {
             self.hub.handle_timeout(now);
         }
         if self.hub.has_ready() {
@@ -288,8 +414,15 @@ impl<C: Cluster> Server<C> {
                 .iter_mut()
                 .for_each(|listener| listener.end_rest(now));
         }
+        if let Some(metrics) = &mut self.metrics {
+            let (hub, turns) = (&self.hub, self.turns);
+            metrics.serve(now, self.poll.registry(), || {
+                hub.metrics() + &turns.metrics()
+            });
+        }
         self.take_hub_events();
         self.go_on_stopping(now);
+        self.turns.add(now.elapsed());
         Ok(())
     }
 
@@ -297,7 +430,11 @@ impl<C: Cluster> Server<C> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let now = Instant::now();
-        if self.clients.has_work() || self.network.has_work() || self.hub.has_ready() {
+        if self.clients.has_work()
+            || self.network.has_work()
+            || self.children.has_work()
+            || self.hub.has_ready()
+        {
             return Some(Duration::ZERO);
         }
         if self
@@ -312,7 +449,12 @@ impl<C: Cluster> Server<C> {
             Life::Serving | Life::Stopped => None,
         };
         let rests = self.listeners.iter().filter_map(Listener::rest_ends);
-        let due = rests.chain(stopping).chain(self.hub.poll_timeout()).min();
+        let due = rests
+            .chain(stopping)
+            .chain(self.network.poll_timeout(now))
+            .chain(self.metrics.as_ref().and_then(MetricsPort::poll_timeout))
+            .chain(self.hub.poll_timeout())
+            .min();
         due.map(|due| due.saturating_duration_since(now))
     }
 
@@ -321,15 +463,38 @@ impl<C: Cluster> Server<C> {
             match event.token() {
                 WAKER => {}
                 SIGNALS => {
-                    let pending = self.signals.iter_mut().flat_map(Signals::pending);
-                    self.told.extend(pending.map(ServerEvent::Signal));
+                    for signal in self.signals.iter_mut().flat_map(Signals::pending) {
+                        if signal == SIGCHLD {
+                            self.children.reap(&mut self.scratch);
+                        } else {
+                            self.told.push_back(ServerEvent::Signal(signal));
+                        }
+                    }
+                }
+                PACKETS => {
+                    if let Some(port) = self.network.port_mut() {
+                        port.note_packets(event);
+                    }
+                }
+                STREAMS => {
+                    if let Some(port) = self.network.port_mut() {
+                        port.note_listener();
+                    }
                 }
                 token if token.0 < FIRST_CLIENT => {
                     if let Some(listener) = self.listeners.get_mut(token.0 - FIRST_LISTENER) {
                         listener.note_ready();
                     }
                 }
-                token if token.0 < FIRST_STREAM => self.clients.note_ready(&self.hub, token, event),
+                token if token.0 < FIRST_METRICS => {
+                    self.clients.note_ready(&self.hub, token, event)
+                }
+                token if token.0 < FIRST_CHILD => {
+                    if let Some(metrics) = &mut self.metrics {
+                        metrics.note_ready(token);
+                    }
+                }
+                token if token.0 < FIRST_STREAM => self.children.note_ready(token, event),
                 token => self.network.note_ready(now, &mut self.hub, token, event),
             }
         }
@@ -376,6 +541,14 @@ impl<C: Cluster> Server<C> {
                     self.stop();
                 }
                 HubEvent::Event(event) => self.told.push_back(ServerEvent::Event(event)),
+                HubEvent::Evicted { reason } => {
+                    self.told.push_back(ServerEvent::Evicted { reason });
+                    self.stop();
+                }
+                HubEvent::Completed { ticket, outcome } => {
+                    let event = ServerEvent::Completed { ticket, outcome };
+                    self.told.push_back(event);
+                }
             }
         }
     }

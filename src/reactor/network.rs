@@ -12,10 +12,16 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use mio::{Registry, Token, Waker};
 
+use super::gossip_port::GossipPort;
 use super::resolver::Resolver;
 use super::socket::{Progress, Socket};
 use crate::cluster::{Cluster, NetworkCommand, NetworkEvent, StreamId};
 use crate::rpc::Hub;
+
+/// Packets read in a turn: their handling takes a millisecond or so.
+const PACKETS_PER_TURN: usize = 128;
+/// Streams accepted in a turn.
+const ACCEPTS_PER_TURN: usize = 64;
 
 /// A stream to another node.
 #[derive(Debug)]
@@ -30,12 +36,14 @@ struct Stream {
 /// Carries out what a cluster asks of the network.
 #[derive(Debug)]
 pub(super) struct Network {
+    port: Option<GossipPort>,
     resolver: Resolver,
     first_token: usize,
     /// By token; numbers are not used again while the process runs, short of 2^31 streams.
     streams: HashMap<usize, Stream>,
     tokens: HashMap<StreamId, usize>,
     next_token: usize,
+    accepted: u64,
     /// Streams that may have something to read.
     readable: VecDeque<usize>,
 }
@@ -43,6 +51,8 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn new(waker: Arc<Waker>, first_token: usize) -> Self {
         Self {
+            port: None,
+            accepted: 0,
             resolver: Resolver::new(waker),
             first_token,
             streams: HashMap::new(),
@@ -54,7 +64,86 @@ impl Network {
 
     /// Whether there is something to do without waiting for the poll.
     pub(super) fn has_work(&self) -> bool {
-        !self.readable.is_empty()
+        !self.readable.is_empty() || self.has_packets()
+    }
+
+    /// Whether packets may wait to be read.
+    pub(super) fn has_packets(&self) -> bool {
+        self.port.as_ref().is_some_and(GossipPort::has_packets)
+    }
+
+    /// Gossips on this port from now on.
+    pub(super) fn open(
+        &mut self,
+        mut port: GossipPort,
+        registry: &Registry,
+        packets: Token,
+        listener: Token,
+    ) -> io::Result<()> {
+        port.register(registry, packets, listener)?;
+        self.port = Some(port);
+        Ok(())
+    }
+
+    /// The gossip port.
+    pub(super) const fn port_mut(&mut self) -> Option<&mut GossipPort> {
+        self.port.as_mut()
+    }
+
+    /// When there is something to do about the listener though nothing comes in.
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let port = self.port.as_ref()?;
+        if port.may_accept(now) {
+            Some(now)
+        } else {
+            port.rest_ends()
+        }
+    }
+
+    /// Accepts the streams that other nodes open.
+    pub(super) fn accept<C: Cluster>(
+        &mut self,
+        now: Instant,
+        registry: &Registry,
+        hub: &mut Hub<C>,
+    ) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(port) = self.port.as_mut().filter(|port| port.may_accept(now)) else {
+                return;
+            };
+            let Some((socket, from)) = port.accept(now) else {
+                return;
+            };
+            let id = StreamId::accepted(self.accepted);
+            self.accepted += 1;
+            match self.add(registry, id, Socket::Tcp(socket), true) {
+                Ok(()) => {
+                    let event = NetworkEvent::Accepted { stream: id, from };
+                    hub.with_cluster(now, |cluster| cluster.handle_network(now, event));
+                }
+                Err(error) => log::error!("memberlist: can't serve {from}: {error}"),
+            }
+        }
+    }
+
+    /// Reads packets, a bounded number.
+    pub(super) fn read_packets<C: Cluster>(
+        &mut self,
+        now: Instant,
+        hub: &mut Hub<C>,
+        scratch: &mut [u8],
+    ) {
+        for _ in 0..PACKETS_PER_TURN {
+            let Some(port) = self.port.as_mut().filter(|port| port.has_packets()) else {
+                return;
+            };
+            let Some((length, from)) = port.receive(scratch) else {
+                return;
+            };
+            let payload = scratch.get(..length).unwrap_or_default();
+            let event = NetworkEvent::Packet { from, payload };
+            hub.with_cluster(now, |cluster| cluster.handle_network(now, event));
+        }
     }
 
     /// Tells the cluster of names that were looked up.
@@ -103,24 +192,44 @@ impl Network {
                         self.write(now, hub, token);
                     }
                 }
-                NetworkCommand::SendPacket { to, .. } => {
-                    let error = "this agent has no gossip port".to_owned();
-                    let event = NetworkEvent::PacketFailed { to, error };
-                    hub.with_cluster(now, |cluster| cluster.handle_network(now, event));
+                NetworkCommand::Reset { stream } => {
+                    if let Some(&token) = self.tokens.get(&stream) {
+                        self.remove(token);
+                    }
+                }
+                NetworkCommand::SendPacket { to, payload } => {
+                    let sent = match &mut self.port {
+                        Some(port) => port.send(to, payload),
+                        None => Err(io::ErrorKind::NotConnected.into()),
+                    };
+                    if let Err(error) = sent {
+                        let error = describe(&error);
+                        let event = NetworkEvent::PacketFailed { to, error };
+                        hub.with_cluster(now, |cluster| cluster.handle_network(now, event));
+                    }
                 }
             }
         }
     }
 
     fn connect(&mut self, registry: &Registry, id: StreamId, to: SocketAddr) -> io::Result<()> {
+        self.add(registry, id, Socket::Tcp(TcpStream::connect(to)?), false)
+    }
+
+    fn add(
+        &mut self,
+        registry: &Registry,
+        id: StreamId,
+        mut socket: Socket,
+        connected: bool,
+    ) -> io::Result<()> {
         let token = self.first_token + self.next_token;
-        let mut socket = Socket::Tcp(TcpStream::connect(to)?);
         socket.register(registry, Token(token))?;
         self.next_token += 1;
         let stream = Stream {
             id,
             socket,
-            connected: false,
+            connected,
             closing: false,
             outgoing: VecDeque::new(),
         };
@@ -198,7 +307,7 @@ impl Network {
             }
         }
         if stream.closing && (stream.outgoing.is_empty() || !stream.connected) {
-            self.remove(token);
+            self.end(now, hub, token, None);
         }
     }
 
@@ -212,13 +321,11 @@ impl Network {
         let Some(stream) = self.remove(token) else {
             return;
         };
-        if !stream.closing {
-            let event = NetworkEvent::Ended {
-                stream: stream.id,
-                error: error.map(describe),
-            };
-            hub.with_cluster(now, |cluster| cluster.handle_network(now, event));
-        }
+        let event = NetworkEvent::Ended {
+            stream: stream.id,
+            error: error.map(describe),
+        };
+        hub.with_cluster(now, |cluster| cluster.handle_network(now, event));
     }
 
     fn remove(&mut self, token: usize) -> Option<Stream> {

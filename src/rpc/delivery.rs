@@ -53,8 +53,12 @@ impl<C: Cluster> Hub<C> {
             Output::Completed { ticket, outcome } => {
                 if let Some(pending) = self.operations.remove(&ticket) {
                     self.handle_outcome(&pending, outcome);
+                } else {
+                    let event = HubEvent::Completed { ticket, outcome };
+                    self.events.push_back(event);
                 }
             }
+            Output::Evicted { reason } => self.events.push_back(HubEvent::Evicted { reason }),
         }
     }
 

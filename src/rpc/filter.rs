@@ -1,5 +1,7 @@
 //! Event filters, as streams and event handlers take them: `member-join,user:deploy,query`.
 
+use std::fmt;
+
 use crate::cluster::{Event, MemberEventKind};
 
 /// One filter of a list.
@@ -22,6 +24,18 @@ pub enum EventFilter {
      'member-leave', 'member-failed', 'member-update' or 'member-reap'"
 )]
 pub struct InvalidFilter(pub String);
+
+impl fmt::Display for EventFilter {
+    /// As the section `event_handlers` of `stats` shows it: event and name, with a colon also where there is no name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*:"),
+            Self::Member(kind) => write!(f, "{}:", kind.as_str()),
+            Self::User(name) => write!(f, "user:{}", name.as_deref().unwrap_or_default()),
+            Self::Query(name) => write!(f, "query:{}", name.as_deref().unwrap_or_default()),
+        }
+    }
+}
 
 impl EventFilter {
     /// Reads one filter. Nothing is trimmed; the empty name after a colon stands for any name, as in the reference.

@@ -23,7 +23,7 @@ use super::sessions::Sessions;
 use super::stats::Counters;
 use super::subscriptions::{Subscriber, Subscriptions};
 use crate::agent::log::LogRing;
-use crate::cluster::{Cluster, Event, NetworkCommand, Operation, QueryId, Ticket};
+use crate::cluster::{Cluster, Event, NetworkCommand, Operation, Outcome, QueryId, Ticket};
 use crate::timer_wheel::TimerWheel;
 use log::{debug, info, warn};
 
@@ -53,8 +53,6 @@ pub struct Config {
     pub outbox_bytes_max: usize,
     /// What happens to a client whose outbox is full.
     pub overflow: Overflow,
-    /// Event handlers by filter, for stats.
-    pub event_handlers: Vec<(String, String)>,
 }
 
 impl Default for Config {
@@ -66,7 +64,6 @@ impl Default for Config {
             handshake_timeout: Duration::from_secs(10),
             outbox_bytes_max: 4 * 1024 * 1024,
             overflow: Overflow::Drop,
-            event_handlers: Vec::new(),
         }
     }
 }
@@ -91,6 +88,15 @@ pub enum AcceptError {
     TooManyClients,
 }
 
+/// What the hub's owner has to say in `stats`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnerStats {
+    /// Event handlers: filter and command.
+    pub event_handlers: Vec<(String, String)>,
+    /// Counters of the section `handlers`, in the order of their names.
+    pub handlers: Vec<(&'static str, u64)>,
+}
+
 /// What the hub's owner must know.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HubEvent {
@@ -98,6 +104,18 @@ pub enum HubEvent {
     Left,
     /// Something happened, for event handlers. Told only after [`Hub::tell_events`].
     Event(Event),
+    /// The cluster takes another node for this one: time to stop.
+    Evicted {
+        /// Why, for people.
+        reason: String,
+    },
+    /// An operation that the owner started on the cluster has ended.
+    Completed {
+        /// What [`Cluster::start`] returned.
+        ticket: Ticket,
+        /// How it ended.
+        outcome: Outcome,
+    },
 }
 
 pub(super) enum Timer {
@@ -139,6 +157,8 @@ pub struct Hub<C> {
     pub(super) closing: Vec<SessionId>,
     pub(super) events: VecDeque<HubEvent>,
     pub(super) tell_events: bool,
+    /// What the owner has to say in `stats`.
+    pub(super) owner: OwnerStats,
 }
 
 impl<C: Cluster> Hub<C> {
@@ -165,6 +185,7 @@ impl<C: Cluster> Hub<C> {
             closing: Vec::new(),
             events: VecDeque::new(),
             tell_events: false,
+            owner: OwnerStats::default(),
         }
     }
 
@@ -194,6 +215,11 @@ impl<C: Cluster> Hub<C> {
     /// Has [`poll_event`](Self::poll_event) tell of cluster events too.
     pub fn tell_events(&mut self) {
         self.tell_events = true;
+    }
+
+    /// What `stats` shows of the owner.
+    pub const fn owner_stats(&mut self) -> &mut OwnerStats {
+        &mut self.owner
     }
 
     /// Starts a graceful leave on the owner's behalf; ends with [`HubEvent::Left`].

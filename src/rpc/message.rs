@@ -330,7 +330,7 @@ impl Member<'_> {
     #[must_use]
     pub fn to_member(&self) -> Option<cluster::Member> {
         Some(cluster::Member {
-            name: self.name.0.to_owned(),
+            name: self.name.0.into(),
             addr: self.addr.ip()?,
             port: self.port,
             tags: self

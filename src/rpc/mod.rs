@@ -18,6 +18,7 @@ mod hub;
 mod input;
 mod members;
 pub mod message;
+mod metrics;
 mod outbox;
 mod session;
 mod sessions;
@@ -26,7 +27,7 @@ mod subscriptions;
 
 pub use hub::{
     AcceptError, Config, FAILED_AUTHS_MAX, Flushed, Hub, HubEvent, OUTBOX_HIGH_WATER_BYTES,
-    Overflow,
+    Overflow, OwnerStats,
 };
 pub use session::{Peer, SessionId};
 pub use stats::{Counters, Resources};

@@ -1,17 +1,16 @@
 //! Counters of the RPC server, and the answer to `stats`.
 //!
-//! The sections `agent`, `runtime`, `serf`, `tags` and `event_handlers` are the reference's. `rpc` and `rpc_clients` are
-//! our own: counters, and what each client has waiting and has lost. All values are text, so old clients parse them.
+//! The sections `agent`, `runtime`, `serf`, `tags` and `event_handlers` are the reference's. `rpc`, `rpc_clients`,
+//! `gossip` and `handlers` are our own: counters, and what each client has waiting and has lost. All values are text, so old clients parse them.
 
-use std::fmt::{self, Write as _};
 use std::sync::OnceLock;
 
 use super::hub::Hub;
 use super::session::Session;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Figure, VisitFigure};
 
 /// How many sections the answer has.
-const SECTIONS: u32 = 7;
+const SECTIONS: u32 = 9;
 /// Clients listed one by one in `stats`; those with the longest queues come first.
 const CLIENTS_LISTED_MAX: usize = 64;
 
@@ -70,11 +69,18 @@ impl<C: Cluster> Hub<C> {
         let local = self.cluster.local();
         section.text("name", &local.name);
         section.finish("agent", out);
-        for (filter, script) in &self.config.event_handlers {
+        for (filter, script) in &self.owner.event_handlers {
             section.text(filter, script);
         }
         section.finish("event_handlers", out);
-        self.show_rpc(&mut section);
+        self.cluster
+            .visit_counters(&mut |key, value| section.show(key, value));
+        section.finish("gossip", out);
+        for (key, count) in &self.owner.handlers {
+            section.show(key, (*count).into());
+        }
+        section.finish("handlers", out);
+        self.visit_rpc(&mut |key, value| section.show(key, value));
         section.finish("rpc", out);
         self.show_clients(&mut section);
         section.finish("rpc_clients", out);
@@ -90,24 +96,25 @@ impl<C: Cluster> Hub<C> {
         self.scratch = section.entries;
     }
 
-    fn show_rpc(&self, section: &mut Section) {
+    /// Shows the figures of the section `rpc`.
+    pub(super) fn visit_rpc(&self, visit: &mut VisitFigure<'_>) {
         let counters = self.counters;
         let resources = self.resources();
-        section.show("accepted", &counters.accepted);
-        section.show("asked_queries", &resources.asked_queries);
-        section.show("auth_failures", &counters.auth_failures);
-        section.show("bad_requests", &counters.bad_requests);
-        section.show("clients", &resources.clients);
-        section.show("dropped", &counters.dropped);
-        section.show("events", &counters.events);
-        section.show("handshake_timeouts", &counters.handshake_timeouts);
-        section.show("monitors", &resources.monitors);
-        section.show("pending_queries", &resources.pending_queries);
-        section.show("records", &counters.records);
-        section.show("refused", &counters.refused);
-        section.show("requests", &counters.requests);
-        section.show("streams", &resources.streams);
-        section.show("timers", &resources.timers);
+        visit("accepted", counters.accepted.into());
+        visit("asked_queries", resources.asked_queries.into());
+        visit("auth_failures", counters.auth_failures.into());
+        visit("bad_requests", counters.bad_requests.into());
+        visit("clients", resources.clients.into());
+        visit("dropped", counters.dropped.into());
+        visit("events", counters.events.into());
+        visit("handshake_timeouts", counters.handshake_timeouts.into());
+        visit("monitors", resources.monitors.into());
+        visit("pending_queries", resources.pending_queries.into());
+        visit("records", counters.records.into());
+        visit("refused", counters.refused.into());
+        visit("requests", counters.requests.into());
+        visit("streams", resources.streams.into());
+        visit("timers", resources.timers.into());
     }
 
     /// Shows the clients that subscribe, or have something waiting or lost.
@@ -142,18 +149,12 @@ impl<C: Cluster> Hub<C> {
 struct Section {
     entries: Vec<u8>,
     count: u32,
-    /// Where values are formatted; kept for its memory.
-    value: String,
 }
 
 impl Section {
     fn new(mut entries: Vec<u8>) -> Self {
         entries.clear();
-        Self {
-            entries,
-            count: 0,
-            value: String::new(),
-        }
+        Self { entries, count: 0 }
     }
 
     fn text(&mut self, key: &str, value: &str) {
@@ -163,12 +164,13 @@ impl Section {
         let _ = rmp::encode::write_str(&mut self.entries, value);
     }
 
-    fn show(&mut self, key: &str, value: &dyn fmt::Display) {
-        let mut text = std::mem::take(&mut self.value);
-        text.clear();
-        let _ = write!(text, "{value}");
-        self.text(key, &text);
-        self.value = text;
+    fn show(&mut self, key: &str, value: Figure<'_>) {
+        match value {
+            Figure::Count(count) => self.text(key, itoa::Buffer::new().format(count)),
+            Figure::Flag(true) => self.text(key, "true"),
+            Figure::Flag(false) => self.text(key, "false"),
+            Figure::Text(text) => self.text(key, text),
+        }
     }
 
     /// Appends the section, and is ready for the next.
@@ -212,7 +214,7 @@ fn show_runtime(section: &mut Section) {
         other => other,
     };
     section.text("arch", arch);
-    section.show("cpu_count", cpus);
+    section.show("cpu_count", (*cpus).into());
     section.text("goroutines", "1");
     section.text("max_procs", "1");
     section.text("os", std::env::consts::OS);

@@ -7,6 +7,7 @@
 //! not to repeat.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Event, Member, MemberEvent, MemberEventKind, UserEvent};
@@ -50,9 +51,9 @@ impl Window {
 pub struct Coalescer {
     member_window: Window,
     /// The newest event of each member.
-    members: BTreeMap<String, (MemberEventKind, Member)>,
+    members: BTreeMap<Arc<str>, (MemberEventKind, Member)>,
     /// What was last told of each member.
-    told: HashMap<String, MemberEventKind>,
+    told: HashMap<Arc<str>, MemberEventKind>,
     user_window: Window,
     /// The newest events of each name: all of the newest Lamport time.
     users: BTreeMap<String, Vec<UserEvent>>,

@@ -13,6 +13,7 @@
 //! clients can see raises the version.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Member, MemberEvent, MemberEventKind, MemberStatus};
@@ -91,9 +92,9 @@ struct Tombstone {
 /// Who is in the cluster.
 #[derive(Debug)]
 pub struct Membership {
-    local: String,
-    members: BTreeMap<String, MemberState>,
-    tombstones: HashMap<String, Tombstone>,
+    local: Arc<str>,
+    members: BTreeMap<Arc<str>, MemberState>,
+    tombstones: HashMap<Arc<str>, Tombstone>,
     clock: LamportClock,
     intents: Intents,
     retention: Retention,
@@ -309,7 +310,7 @@ impl Membership {
             tombstone.ltime = ltime;
             return IntentReaction::PassOn;
         }
-        let local = name == self.local;
+        let local = *name == *self.local;
         let Some(state) = self.members.get_mut(name) else {
             return self.note_intent(now, name, IntentKind::Leave, ltime);
         };
@@ -357,7 +358,7 @@ impl Membership {
                 MemberStatus::Alive | MemberStatus::None => false,
             }
         };
-        let names: Vec<(String, bool)> = self
+        let names: Vec<(Arc<str>, bool)> = self
             .members
             .iter()
             .filter(|(name, state)| **name != self.local && due(state))
@@ -375,7 +376,7 @@ impl Membership {
     }
 
     fn reap_tombstones(&mut self, now: Instant) {
-        let lived: Vec<String> = self
+        let lived: Vec<Arc<str>> = self
             .tombstones
             .iter()
             .filter(|(_, tombstone)| {
@@ -417,7 +418,7 @@ impl Membership {
                 since: now,
                 returned: None,
             };
-            self.tombstones.insert(name.to_owned(), tombstone);
+            self.tombstones.insert(name.into(), tombstone);
         }
     }
 

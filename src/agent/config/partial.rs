@@ -97,6 +97,20 @@ settings! {
     "rpc_overflow" => rpc_overflow: String;
     /// A file that the address of the RPC server is written to, for who asks for port 0.
     "rpc_addr_file" -"rpc-addr-file" => rpc_addr_file: String;
+    /// Whether a query is done once everybody has answered, before its deadline.
+    "query_early_done" => query_early_done: bool;
+    /// Where the figures of `stats` are served as a page for Prometheus.
+    "metrics_addr" -"metrics-addr" => metrics_addr: String;
+    /// Whether the log on standard error is JSON, an object a line.
+    "log_json" -"log-json" => log_json: bool;
+    /// How long an event handler may run.
+    "handler_timeout" -"handler-timeout" => handler_timeout: Duration;
+    /// How many commands of one event handler run at once.
+    "handler_parallel" -"handler-parallel" => handler_parallel: u64;
+    /// How many commands of all event handlers run at once.
+    "handlers_running_max" => handlers_running_max: u64;
+    /// Keeps clusters apart that share a network; all nodes of one have the same.
+    "gossip_label" -"gossip-label" => gossip_label: String;
     /// The version of Serf's protocol to speak.
     "protocol" -"protocol" => protocol: u64;
     /// Whether a join at the start asks for events of the past.

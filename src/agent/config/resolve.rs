@@ -12,8 +12,11 @@ use super::{
     PartialConfig, Profile, duration, is_valid_node_name,
 };
 use crate::address::{AddrParts, DEFAULT_GOSSIP_PORT, RpcAddr};
+use crate::agent::handlers::HandlerLimits;
 use crate::agent::log::Level;
+use crate::agent::syslog::Facility;
 use crate::cluster::Tags;
+use crate::gossip::envelope::Label;
 use crate::rpc::{self, Overflow};
 
 /// A shorter pause between tries to join would only make noise.
@@ -27,6 +30,15 @@ const USER_EVENT_BYTES_MAX: u64 = 9 * 1024;
 
 /// The largest limit for queries and their answers, in bytes: what a UDP datagram can hold.
 const QUERY_BYTES_MAX: u64 = 65_507;
+
+/// The port of statsd and statsite, unless it is set.
+const STATSD_PORT: u16 = 8125;
+
+/// The port of the metrics page, unless it is set.
+const DEFAULT_METRICS_PORT: u16 = 9946;
+
+/// Commands of event handlers that run at once, unless it is set.
+const HANDLERS_RUNNING_MAX: usize = 8;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -50,7 +62,10 @@ impl Config {
                 .transpose()?,
             encrypt_key: text(set.encrypt_key).map(encrypt_key).transpose()?,
             keyring_file: path(set.keyring_file),
+            gossip_label: Label::new(&set.gossip_label)
+                .map_err(|error| ConfigError::invalid("gossip_label", error))?,
             log_level: log_level(text(set.log_level))?,
+            log_json: set.log_json,
             rpc_addr: rpc_addr(text(set.rpc_addr))?,
             rpc_auth: text(set.rpc_auth),
             rpc_max_clients: match set.rpc_max_clients {
@@ -78,6 +93,18 @@ impl Config {
             user_event_size_limit: user_event_limit(set.user_event_size_limit)?,
             start_join: set.start_join,
             event_handlers: event_handlers(&set.event_handlers, warnings)?,
+            query_early_done: set.query_early_done,
+            metrics_addr: text(set.metrics_addr)
+                .map(|address| {
+                    AddrParts::parse(&address, DEFAULT_METRICS_PORT)
+                        .map_err(|error| ConfigError::invalid("metrics_addr", error))
+                })
+                .transpose()?,
+            handler_limits: HandlerLimits {
+                parallel: count_or(set.handler_parallel, 1),
+                running: count_or(set.handlers_running_max, HANDLERS_RUNNING_MAX),
+                timeout: (!set.handler_timeout.is_zero()).then_some(set.handler_timeout),
+            },
             profile: profile(text(set.profile))?,
             snapshot_path: path(set.snapshot_path),
             leave_on_terminate: set.leave_on_terminate,
@@ -90,7 +117,8 @@ impl Config {
             tombstone_timeout: or(set.tombstone_timeout, DAY),
             disable_name_resolution: set.disable_name_resolution,
             enable_syslog: set.enable_syslog,
-            syslog_facility: or_else(set.syslog_facility, || "LOCAL0".to_owned()),
+            syslog_facility: Facility::parse(&or_else(set.syslog_facility, || "LOCAL0".to_owned()))
+                .map_err(|error| ConfigError::invalid("syslog_facility", error))?,
             retry_join: set.retry_join,
             retry_max_attempts: (set.retry_max_attempts > 0).then_some(set.retry_max_attempts),
             retry_interval: at_least(
@@ -101,8 +129,8 @@ impl Config {
             ),
             rejoin_after_leave: set.rejoin_after_leave,
             enable_compression: set.enable_compression.unwrap_or(true),
-            statsite_addr: text(set.statsite_addr),
-            statsd_addr: text(set.statsd_addr),
+            statsite_addr: collector("statsite_addr", set.statsite_addr)?,
+            statsd_addr: collector("statsd_addr", set.statsd_addr)?,
             broadcast_timeout: at_least(
                 "broadcast_timeout",
                 or(set.broadcast_timeout, Duration::from_secs(5)),
@@ -162,6 +190,24 @@ fn text(value: String) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
 
+/// The address of a collector of figures.
+fn collector(key: &'static str, address: String) -> Result<Option<AddrParts>, ConfigError> {
+    text(address)
+        .map(|address| {
+            AddrParts::parse(&address, STATSD_PORT)
+                .map_err(|error| ConfigError::invalid(key, error))
+        })
+        .transpose()
+}
+
+/// A count that is set, or the default.
+fn count_or(set: u64, default: usize) -> usize {
+    match set {
+        0 => default,
+        count => usize::try_from(count).unwrap_or(usize::MAX),
+    }
+}
+
 fn path(value: String) -> Option<PathBuf> {
     text(value).map(PathBuf::from)
 }
@@ -174,7 +220,7 @@ const fn or(value: Duration, default: Duration) -> Duration {
     if value.is_zero() { default } else { value }
 }
 
-pub(super) fn host_name() -> String {
+pub(in crate::agent) fn host_name() -> String {
     rustix::system::uname()
         .nodename()
         .to_string_lossy()

@@ -73,7 +73,7 @@ fn nothing_set_gives_the_defaults() {
     assert_eq!(config.reconnect_interval, Duration::from_secs(30));
     assert_eq!(config.reconnect_timeout, Duration::from_secs(86_400));
     assert_eq!(config.tombstone_timeout, Duration::from_secs(86_400));
-    assert_eq!(config.syslog_facility, "LOCAL0");
+    assert_eq!(Ok(config.syslog_facility), Facility::parse("LOCAL0"));
     assert!(config.enable_compression);
     assert!(config.tags.is_empty() && config.event_handlers.is_empty());
     assert_eq!(config, load(&[]).unwrap().0);
@@ -87,7 +87,9 @@ fn every_key_of_a_file_arrives() {
             "node_name": "n1", "disable_coordinates": true, "tags": {"role": "web", "dc": "east"},
             "bind": "[::1]:1000", "advertise": "10.0.0.1", "encrypt_key": "AAECAwQFBgcICQoLDA0ODw==",
             "log_level": "Debug", "rpc_addr": "unix:/run/serf", "rpc_auth": "secret", "rpc_max_clients": 10,
-            "rpc_handshake_timeout": "2s", "rpc_addr_file": "/run/port", "protocol": 4, "replay_on_join": true,
+            "rpc_handshake_timeout": "2s", "rpc_addr_file": "/run/port",
+            "gossip_label": "blue", "log_json": true, "query_early_done": true, "metrics_addr": "127.0.0.1",
+            "handler_timeout": "30s", "handler_parallel": 2, "handlers_running_max": 3, "protocol": 4, "replay_on_join": true,
             "query_response_size_limit": 123, "query_size_limit": 456, "user_event_size_limit": 789,
             "start_join": ["a", "b:1"], "event_handlers": ["a.sh", "user:x,query=b.sh"], "profile": "wan",
             "snapshot_path": "/var/s", "leave_on_terminate": true, "skip_leave_on_interrupt": true,
@@ -117,7 +119,14 @@ fn every_key_of_a_file_arrives() {
         }),
         encrypt_key: Some((0..16).collect()),
         keyring_file: None,
+        gossip_label: Label::new("blue").unwrap(),
         log_level: Level::Debug,
+        log_json: true,
+        query_early_done: true,
+        metrics_addr: Some(AddrParts {
+            host: "127.0.0.1".to_owned(),
+            port: 9946,
+        }),
         rpc_addr: RpcAddr::Unix("/run/serf".into()),
         rpc_auth: Some("secret".to_owned()),
         rpc_max_clients: 10,
@@ -133,6 +142,11 @@ fn every_key_of_a_file_arrives() {
             EventScript::parse("*=a.sh").unwrap(),
             EventScript::parse("user:x,query=b.sh").unwrap(),
         ],
+        handler_limits: HandlerLimits {
+            parallel: 2,
+            running: 3,
+            timeout: Some(Duration::from_secs(30)),
+        },
         profile: Profile::Wan,
         snapshot_path: Some("/var/s".into()),
         leave_on_terminate: true,
@@ -149,14 +163,20 @@ fn every_key_of_a_file_arrives() {
         tombstone_timeout: hours(36),
         disable_name_resolution: true,
         enable_syslog: true,
-        syslog_facility: "LOCAL4".to_owned(),
+        syslog_facility: Facility::parse("LOCAL4").unwrap(),
         retry_join: vec!["c".to_owned()],
         retry_max_attempts: Some(5),
         retry_interval: Duration::from_secs(60),
         rejoin_after_leave: true,
         enable_compression: false,
-        statsite_addr: Some("127.0.0.1:8123".to_owned()),
-        statsd_addr: Some("127.0.0.1:8125".to_owned()),
+        statsite_addr: Some(AddrParts {
+            host: "127.0.0.1".to_owned(),
+            port: 8123,
+        }),
+        statsd_addr: Some(AddrParts {
+            host: "127.0.0.1".to_owned(),
+            port: 8125,
+        }),
         broadcast_timeout: Duration::from_secs(10),
         validate_node_names: true,
     };

@@ -55,7 +55,7 @@ impl Standalone {
         let error = failure.map(|text| {
             error!("serf: {text}");
             report.errors = 1;
-            report.messages.push((self.local.name.clone(), text));
+            report.messages.push((self.local.name.to_string(), text));
             ClusterError::KeyFailures {
                 failed: 1,
                 nodes: 1,

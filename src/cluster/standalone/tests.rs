@@ -1,7 +1,7 @@
 //! A cluster of one, with a made-up clock.
 
 use super::*;
-use crate::cluster::{JoinFailures, KeyOperation, StreamId};
+use crate::cluster::KeyOperation;
 use crate::gossip::keyring::Key;
 
 fn cluster(now: Instant) -> Standalone {
@@ -300,111 +300,22 @@ fn keys_without_and_with_encryption() {
 }
 
 #[test]
-fn a_join_names_every_address_that_failed_in_order() {
+fn nobody_can_be_joined() {
     let now = Instant::now();
     let mut cluster = cluster(now);
-    let addresses = ["127.0.0.1:1", "nosuch.invalid", "bad:port"]
-        .map(str::to_owned)
-        .to_vec();
-    let ticket = cluster.start(
-        now,
-        Operation::Join {
-            addresses,
-            replay: false,
-        },
-    );
-    let stream = StreamId::opened(0);
-    assert_eq!(
-        std::iter::from_fn(|| cluster.poll_network()).collect::<Vec<_>>(),
-        [
-            NetworkCommand::Connect {
-                stream,
-                to: "127.0.0.1:1".parse().unwrap()
-            },
-            NetworkCommand::Resolve {
-                request: 1,
-                host: "nosuch.invalid".into()
-            },
-        ]
-    );
-    cluster.handle_network(
-        now,
-        NetworkEvent::Resolved {
-            request: 1,
-            result: Err("no such host".into()),
-        },
-    );
-    assert_eq!(outputs(&mut cluster), []);
-    cluster.handle_network(
-        now,
-        NetworkEvent::Ended {
-            stream,
-            error: Some("connection refused".into()),
-        },
-    );
-    let failures = JoinFailures(vec![
-        "Failed to join 127.0.0.1: dial tcp 127.0.0.1:1: connect: connection refused".into(),
-        "Failed to resolve nosuch.invalid: no such host".into(),
-        "Failed to resolve bad:port: expected host, host:port, [IPv6]:port or name/host:port"
-            .into(),
-    ]);
-    let outcome = Outcome::Joined {
-        count: 0,
-        failures: Some(failures),
+    let mut join = |addresses: &[&str]| {
+        let addresses = addresses.iter().map(|text| (*text).to_owned()).collect();
+        let replay = false;
+        run(&mut cluster, now, Operation::Join { addresses, replay })
     };
-    assert_eq!(
-        outputs(&mut cluster),
-        [Output::Completed { ticket, outcome }]
-    );
-    assert_eq!(cluster.poll_timeout(), None);
-    assert_eq!(
-        run(
-            &mut cluster,
-            now,
-            Operation::Join {
-                addresses: vec![],
-                replay: false
-            }
-        ),
-        Outcome::Joined {
-            count: 0,
-            failures: None
-        }
-    );
-}
-
-#[test]
-fn a_silent_address_times_out() {
-    let now = Instant::now();
-    let mut cluster = cluster(now);
-    cluster.start(
-        now,
-        Operation::Join {
-            addresses: vec!["127.0.0.1:1".into()],
-            replay: false,
-        },
-    );
-    cluster.handle_timeout(now + Duration::from_secs(11));
-    match &outputs(&mut cluster)[..] {
-        [
-            Output::Completed {
-                outcome:
-                    Outcome::Joined {
-                        count: 0,
-                        failures: Some(failures),
-                    },
-                ..
-            },
-        ] => {
-            assert!(
-                failures
-                    .to_string()
-                    .contains("127.0.0.1:1: connect: i/o timeout"),
-                "{failures}"
-            );
-        }
-        other => panic!("{other:?}"),
-    }
+    let Outcome::Joined { count: 0, failures } = join(&["127.0.0.1:1", "other"]) else {
+        panic!("nobody joined");
+    };
+    let failures = failures.unwrap().0;
+    assert_eq!(failures.len(), 2);
+    assert!(failures[1].starts_with("Failed to join other: "));
+    let (count, failures) = (0, None);
+    assert_eq!(join(&[]), Outcome::Joined { count, failures });
 }
 
 #[test]

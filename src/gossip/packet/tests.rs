@@ -153,7 +153,7 @@ fn with_keys_nothing_else_is_taken() {
         keyring: keyring(2),
         ..plain()
     };
-    assert!(refusal(other, packet).contains("no installed keys"));
+    assert!(refusal(other, packet).contains("No installed keys"));
     // Without keys it is garbage, which shows when the message is read.
     assert_eq!(open(plain(), packet).unwrap().0, [&packet[..]]);
 }

@@ -168,12 +168,12 @@ fn encryption_is_asked_for_and_given() {
     assert!(read_accepted(lenient, &bytes).is_ok());
     let mut damaged = bytes.clone();
     damaged[20] ^= 1;
-    assert!(refusal(encrypted(), &damaged).contains("no installed keys"));
+    assert!(refusal(encrypted(), &damaged).contains("No installed keys"));
     // The tag covers the length: a byte more is not just a byte more.
     let mut longer = bytes;
     longer[4] += 1;
     longer.push(0);
-    assert!(refusal(encrypted(), &longer).contains("no installed keys"));
+    assert!(refusal(encrypted(), &longer).contains("No installed keys"));
     let nothing = seal(encrypted(), StreamEnd::Opener, b"");
     assert!(refusal(encrypted(), &nothing).contains("missing message type byte"));
 }

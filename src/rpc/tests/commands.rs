@@ -4,6 +4,7 @@ use super::*;
 use crate::cluster::{Member, MemberStatus, NetworkCommand, NetworkEvent, StreamId};
 use crate::gossip::keyring::{Key, Keyring};
 use crate::rpc::HubEvent;
+use crate::serf::{Serf, SerfConfig};
 
 fn put(scene: &mut Scene, name: &str, status: MemberStatus, tags: &[(&str, &str)]) {
     let mut member = Member::alive(name, [10, 0, 0, 1].into(), 7946);
@@ -173,7 +174,10 @@ fn event_limits_and_texts() {
 
 #[test]
 fn join_holds_back_later_requests_of_that_client_alone() {
-    let mut scene = Scene::new();
+    let now = Instant::now();
+    let here = "127.0.0.1:7946".parse().unwrap();
+    let serf = Serf::new(now, SerfConfig::new("n1", here, [0; 32])).unwrap();
+    let mut scene = Scene::before(now, Config::default(), serf);
     let (joiner, other) = (scene.client(), scene.client());
     let existing = Value::Array(vec!["127.0.0.1:1".into()]);
     scene.send(
@@ -198,8 +202,6 @@ fn join_holds_back_later_requests_of_that_client_alone() {
         stream: StreamId::opened(0),
         error: Some("connection refused".into()),
     };
-    let now = scene.now;
-    use crate::cluster::Cluster;
     scene
         .hub
         .with_cluster(now, |cluster| cluster.handle_network(now, event));
@@ -360,6 +362,8 @@ fn stats_have_the_reference_s_sections_and_our_own() {
         [
             "agent",
             "event_handlers",
+            "gossip",
+            "handlers",
             "rpc",
             "rpc_clients",
             "runtime",

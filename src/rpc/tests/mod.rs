@@ -17,12 +17,12 @@ use rmpv::Value;
 
 use super::{Config, Flushed, Hub, Peer, SessionId};
 use crate::agent::log::LogRing;
-use crate::cluster::{Standalone, StandaloneConfig};
+use crate::cluster::{Cluster, Standalone, StandaloneConfig};
 
 /// A hub in front of a cluster of one, and the time.
-struct Scene {
+struct Scene<C = Standalone> {
     now: Instant,
-    hub: Hub<Standalone>,
+    hub: Hub<C>,
     log: Arc<LogRing>,
     next_port: u16,
 }
@@ -45,8 +45,13 @@ impl Scene {
 
     fn with(config: Config, cluster: StandaloneConfig) -> Self {
         let now = Instant::now();
+        Self::before(now, config, Standalone::new(now, cluster))
+    }
+}
+
+impl<C: Cluster> Scene<C> {
+    fn before(now: Instant, config: Config, cluster: C) -> Self {
         let log = Arc::new(LogRing::new());
-        let cluster = Standalone::new(now, cluster);
         let mut hub = Hub::new(now, config, cluster, Arc::clone(&log));
         hub.handle_timeout(now);
         Self {

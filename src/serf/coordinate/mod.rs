@@ -13,6 +13,7 @@ mod payload;
 pub use payload::{PayloadError, decode_payload, encode_payload};
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -64,7 +65,7 @@ struct Peer {
 #[derive(Debug)]
 pub struct CoordinateClient {
     own: Coordinate,
-    peers: HashMap<String, Peer>,
+    peers: HashMap<Arc<str>, Peer>,
     adjustments: [f64; ADJUSTMENT_WINDOW],
     adjustment_at: usize,
     resets: u64,
@@ -111,7 +112,7 @@ impl CoordinateClient {
     /// Moves this node by what it measured: `rtt` to the peer `name`, who says it is at `there`.
     pub fn observe(
         &mut self,
-        name: &str,
+        name: &Arc<str>,
         there: Coordinate,
         rtt: Duration,
     ) -> Result<(), Rejected> {
@@ -143,7 +144,7 @@ impl CoordinateClient {
     }
 
     /// Keeps the peer's coordinate and returns the median of its last round-trip times.
-    fn remember(&mut self, name: &str, there: &Coordinate, rtt_seconds: f64) -> f64 {
+    fn remember(&mut self, name: &Arc<str>, there: &Coordinate, rtt_seconds: f64) -> f64 {
         if let Some(peer) = self.peers.get_mut(name) {
             peer.coordinate.clone_from(there);
             return peer.latencies.push(rtt_seconds);
@@ -153,7 +154,7 @@ impl CoordinateClient {
             latencies: LatencyWindow::default(),
         };
         let median = peer.latencies.push(rtt_seconds);
-        self.peers.insert(name.to_owned(), peer);
+        self.peers.insert(Arc::clone(name), peer);
         median
     }
 

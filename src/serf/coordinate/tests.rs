@@ -43,7 +43,8 @@ impl Network {
                 }
                 let coordinate = clients[there].own().clone();
                 let rtt = Duration::from_secs_f64((self.rtt)(here, there));
-                let observed = clients[here].observe(&format!("node_{there}"), coordinate, rtt);
+                let observed =
+                    clients[here].observe(&format!("node_{there}").into(), coordinate, rtt);
                 observed.expect("a real observation");
             }
         }
@@ -192,7 +193,7 @@ fn client() -> CoordinateClient {
 }
 
 fn observe(client: &mut CoordinateClient, there: Coordinate, rtt: Duration) -> Option<Rejected> {
-    client.observe("peer", there, rtt).err()
+    client.observe(&"peer".into(), there, rtt).err()
 }
 
 #[test]
@@ -294,7 +295,7 @@ proptest! {
                 adjustment: parts[9],
                 height: parts[10],
             };
-            let _ = client.observe("peer", there, Duration::from_micros(rtt_us));
+            let _ = client.observe(&"peer".into(), there, Duration::from_micros(rtt_us));
             prop_assert!(is_valid(client.own()));
             prop_assert!(client.own().error <= Coordinate::ERROR_MAX);
             prop_assert!(client.own().height >= Coordinate::HEIGHT_MIN);

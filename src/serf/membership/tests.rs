@@ -309,19 +309,19 @@ proptest! {
                 prop_assert!(talk.members.version() > version);
                 for member in event.members {
                     if event.kind == MemberEventKind::Reap {
-                        listener.remove(&member.name);
+                        listener.remove(&*member.name);
                     } else {
-                        listener.insert(member.name);
+                        listener.insert(member.name.to_string());
                     }
                 }
             }
             let known: std::collections::BTreeSet<String> =
-                talk.members.iter().map(|member| member.name.clone()).collect();
+                talk.members.iter().map(|member| member.name.to_string()).collect();
             prop_assert_eq!(&known, &listener);
             prop_assert_eq!(talk.members.with_status(Failed).count(), talk.members.failed());
             prop_assert_eq!(talk.members.with_status(Left).count(), talk.members.left());
             prop_assert!(talk.members.local().is_some());
-            prop_assert!(talk.members.tombstones.keys().all(|name| !known.contains(name)));
+            prop_assert!(talk.members.tombstones.keys().all(|name| !known.contains(&**name)));
         }
     }
 }

@@ -136,7 +136,7 @@ impl ConflictResponse {
         for (key, version) in versions {
             writer.raw(key).uint(version.into());
         }
-        writer.raw("Name").raw(&member.name);
+        writer.raw("Name").raw(&*member.name);
         writer.raw("Port").uint(member.port.into());
         let versions = [
             ("ProtocolCur", member.protocol.cur),

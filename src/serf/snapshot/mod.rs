@@ -22,6 +22,7 @@ mod replay;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Event, MemberEvent, MemberEventKind};
@@ -77,8 +78,8 @@ struct Clocks {
 pub struct Snapshot {
     after_leave: AfterLeave,
     leaving: bool,
-    alive: BTreeMap<String, SocketAddr>,
-    failed: BTreeMap<String, SocketAddr>,
+    alive: BTreeMap<Arc<str>, SocketAddr>,
+    failed: BTreeMap<Arc<str>, SocketAddr>,
     clocks: Clocks,
     clocks_written: Clocks,
     /// Lines not yet appended.
@@ -123,7 +124,7 @@ impl Snapshot {
     /// What the file says.
     #[must_use]
     pub fn recovered(&self) -> Recovered {
-        let list = |nodes: &BTreeMap<String, SocketAddr>| {
+        let list = |nodes: &BTreeMap<Arc<str>, SocketAddr>| {
             nodes
                 .iter()
                 .map(|(name, addr)| (name.clone(), *addr))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::{AfterLeave, Clocks};
 
@@ -12,9 +13,9 @@ const LINE_BYTES_MAX: usize = 4096;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// The nodes that were alive, this one included, in the order of their names.
-    pub alive: Vec<(String, SocketAddr)>,
+    pub alive: Vec<(Arc<str>, SocketAddr)>,
     /// The nodes that had failed.
-    pub failed: Vec<(String, SocketAddr)>,
+    pub failed: Vec<(Arc<str>, SocketAddr)>,
     /// The last Lamport time of members.
     pub clock: u64,
     /// The last Lamport time of user events.
@@ -36,8 +37,8 @@ pub struct Replay {
 /// What a file said.
 #[derive(Debug, Default)]
 pub(super) struct Replayed {
-    pub(super) alive: BTreeMap<String, SocketAddr>,
-    pub(super) failed: BTreeMap<String, SocketAddr>,
+    pub(super) alive: BTreeMap<Arc<str>, SocketAddr>,
+    pub(super) failed: BTreeMap<Arc<str>, SocketAddr>,
     pub(super) clocks: Clocks,
     pub(super) bytes: u64,
     /// How many lines made no sense, a last one without end included.
@@ -146,7 +147,7 @@ impl Replayed {
             (&mut self.failed, &mut self.alive)
         };
         from.remove(name);
-        to.insert(name.to_owned(), addr);
+        to.insert(name.into(), addr);
         true
     }
 }

@@ -33,10 +33,10 @@ fn addr(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-fn alive(names: &[(&str, u16)]) -> Vec<(String, SocketAddr)> {
+fn alive(names: &[(&str, u16)]) -> Vec<(Arc<str>, SocketAddr)> {
     names
         .iter()
-        .map(|(name, port)| ((*name).to_owned(), addr(*port)))
+        .map(|(name, port)| ((*name).into(), addr(*port)))
         .collect()
 }
 
@@ -373,7 +373,7 @@ proptest! {
         let mut node = Node::new(&bytes, AfterLeave::StayAway);
         node.hear(&member_event(Join, "a", 1));
         node.pass(FLUSH_INTERVAL);
-        prop_assert!(recovered(&node.file).alive.contains(&("a".to_owned(), addr(1))));
+        prop_assert!(recovered(&node.file).alive.contains(&("a".into(), addr(1))));
     }
 
     /// A restart at any time finds what a listener of the same events knows.
@@ -388,7 +388,7 @@ proptest! {
             let kind = [Join, Failed, Leave, Reap][kind];
             node.hear(&member_event(kind, name, 1));
             match kind {
-                Join => { expected.insert(name.to_owned(), addr(1)); }
+                Join => { expected.insert(name.into(), addr(1)); }
                 Reap => {}
                 _ => { expected.remove(name); }
             }

@@ -1,0 +1,309 @@
+//! Event handlers: what they see, compared with the reference's, and what they can't do to the agent.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::agent::{Agent, Kind};
+use common::wait_for;
+use rustix::process::Signal;
+use serfling::client::{Client, Options, QueryReply};
+use serfling::cluster::QueryRequest;
+
+fn connect(agent: &Agent) -> Client {
+    let address = format!("127.0.0.1:{}", agent.rpc_port).parse().unwrap();
+    Client::connect(&Options::new(address)).unwrap()
+}
+
+fn counter(client: &mut Client, key: &str) -> u64 {
+    client.stats().unwrap()["handlers"][key].parse().unwrap()
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// Answers to a query, and how it was acknowledged.
+fn ask(client: &mut Client, name: &str, payload: &[u8]) -> Vec<QueryReply> {
+    let request = QueryRequest {
+        name: name.into(),
+        payload: Some(payload.to_vec()),
+        timeout: Some(Duration::from_secs(2)),
+        ..QueryRequest::default()
+    };
+    let answers = client.query(&request).unwrap();
+    let mut replies = Vec::new();
+    while let Some(reply) = client.next(&answers, Some(common::PATIENCE)).unwrap() {
+        let done = reply == QueryReply::Done;
+        replies.push(reply);
+        if done {
+            break;
+        }
+    }
+    replies
+}
+
+/// A line about a member has its tags last; the reference has them in any order.
+fn sorted_tags(line: &str) -> String {
+    match line.rsplit_once('\t') {
+        Some((member, tags)) if member.matches('\t').count() == 2 => {
+            let mut tags: Vec<&str> = tags.split(',').collect();
+            tags.sort_unstable();
+            format!("{member}\t{}", tags.join(","))
+        }
+        _ => line.to_owned(),
+    }
+}
+
+#[test]
+fn handlers_see_the_same_as_the_reference_s() {
+    let mut seen = Vec::new();
+    for kind in Kind::BOTH {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("seen");
+        // One at a time, so that nothing interleaves.
+        let script = format!(
+            "-event-handler=(env | grep ^SERF_ | grep -v ^SERF_RPC | sort; echo =; cat; echo .) >> {}",
+            file.display()
+        );
+        let script = script.replacen("-event-handler=", "-event-handler=*=", 1);
+        let agent = Agent::start(
+            kind,
+            &[&script, "-tag", "role=web", "-tag", "Data-Centre.1=a b\tc"],
+        );
+        let count = |count: usize| {
+            wait_for("the handler has run", || {
+                read(&file).matches("\n.\n").count() >= count
+            });
+        };
+        count(1);
+        let mut client = connect(&agent);
+        for (number, (name, payload)) in [
+            ("deploy", &b"two\nlines"[..]),
+            ("empty", b""),
+            ("ended", b"by a line\n"),
+            ("bytes", b"\x01\x02\xff"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            client.user_event(name, payload, false).unwrap();
+            count(2 + number);
+        }
+        ask(&mut client, "load", b"how much?");
+        count(6);
+        client.update_tags(&[("role", "db")], &[]).unwrap();
+        count(7);
+        let text = read(&file);
+        assert!(text.contains("SERF_TAG_DATA_CENTRE_1=a b\tc\n"), "{text}");
+        seen.push(text.lines().map(sorted_tags).collect::<Vec<_>>());
+    }
+    assert_eq!(seen[1], seen[0]);
+}
+
+#[test]
+fn what_a_handler_prints_answers_a_query_as_with_the_reference() {
+    let mut answers = Vec::new();
+    for kind in Kind::BOTH {
+        let agent = Agent::start(
+            kind,
+            &[
+                "-event-handler=query:load=read q; echo \"$q: 0.7\"; echo more >&2",
+                "-event-handler=query:fails=echo something; exit 3",
+                "-event-handler=query:silent=true",
+                "-event-handler=query:long=head -c 2000 /dev/zero | tr '\\0' x",
+            ],
+        );
+        let mut client = connect(&agent);
+        let replies =
+            ["load", "fails", "silent", "long"].map(|name| ask(&mut client, name, b"cpu"));
+        let log = agent.log();
+        assert!(log.contains("exit status 3"), "{kind:?}: {log}");
+        assert!(
+            log.contains("response exceeds limit of 1024 bytes"),
+            "{kind:?}: {log}"
+        );
+        answers.push(replies);
+    }
+    let from = "n1".to_owned();
+    let payload = b"cpu: 0.7\nmore\n".to_vec();
+    assert_eq!(answers[1][0][0], QueryReply::Response { from, payload });
+    assert_eq!(answers[1], answers[0]);
+}
+
+#[test]
+fn ten_thousand_events_run_a_handler_each_and_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("runs");
+    let script = format!(
+        "-event-handler=user=echo $SERF_USER_EVENT >> {}",
+        file.display()
+    );
+    let agent = Agent::start(Kind::Serfling, &[&script, "-log-level=err"]);
+    let mut client = connect(&agent);
+    let descriptors = || {
+        std::fs::read_dir(format!("/proc/{}/fd", agent.child.id()))
+            .unwrap()
+            .count()
+    };
+    client.user_event("first", b"", false).unwrap();
+    wait_for("the first has run", || read(&file).contains("first"));
+    wait_for("it is over", || counter(&mut client, "running") == 0);
+    let before = descriptors();
+    for number in 0..10_000 {
+        client
+            .user_event(&format!("e{number}"), b"payload", false)
+            .unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while counter(&mut client, "started") < 10_001 || counter(&mut client, "running") > 0 {
+        assert!(Instant::now() < deadline, "the handlers are not through");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(counter(&mut client, "dropped"), 0);
+    assert_eq!(counter(&mut client, "failed"), 0);
+    // In order, none lost.
+    let expected: String = (0..10_000).map(|number| format!("e{number}\n")).collect();
+    assert_eq!(read(&file), format!("first\n{expected}"));
+    wait_for("descriptors are back", || descriptors() == before);
+    let children = format!("/proc/{0}/task/{0}/children", agent.child.id());
+    assert_eq!(read(Path::new(&children)).trim(), "");
+}
+
+#[test]
+fn a_hung_handler_holds_up_nothing_but_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("quick");
+    let quick = format!(
+        "-event-handler=user=echo $SERF_USER_EVENT >> {}",
+        file.display()
+    );
+    let agent = Agent::start(
+        Kind::Serfling,
+        &[
+            "-event-handler=user=sleep 600",
+            &quick,
+            "-handler-timeout=2s",
+        ],
+    );
+    let mut client = connect(&agent);
+    let stream = client.stream("user").unwrap();
+    for number in 0..100 {
+        client
+            .user_event(&format!("e{number}"), b"", false)
+            .unwrap();
+    }
+    for _ in 0..100 {
+        assert!(
+            client
+                .next(&stream, Some(common::PATIENCE))
+                .unwrap()
+                .is_some()
+        );
+    }
+    wait_for("the quick one is through", || {
+        read(&file).lines().count() == 100
+    });
+    assert!(counter(&mut client, "queued") >= 90);
+    // The hung one is ended, with all it has started, and the next has its turn.
+    wait_for("two have timed out", || {
+        counter(&mut client, "timeouts") >= 2
+    });
+    assert!(agent.log().contains("takes too long"));
+    assert!(agent.log().contains("slow, execution exceeding"));
+}
+
+#[test]
+fn a_handler_is_over_when_its_process_is() {
+    // What it leaves in the background keeps its output open.
+    let agent = Agent::start(
+        Kind::Serfling,
+        &["-event-handler=query=sleep 600 & echo done"],
+    );
+    let mut client = connect(&agent);
+    let replies = ask(&mut client, "q", b"");
+    let (from, payload) = ("n1".to_owned(), b"done\n".to_vec());
+    assert_eq!(replies[0], QueryReply::Response { from, payload });
+    assert_eq!(counter(&mut client, "running"), 0);
+}
+
+#[test]
+fn a_handler_that_takes_no_input_or_prints_without_end_is_no_trouble() {
+    let agent = Agent::start(
+        Kind::Serfling,
+        &[
+            "-event-handler=user=exec <&-; true",
+            "-event-handler=user=head -c 3000000 /dev/zero",
+            "-event-handler=user=kill -9 $$",
+            "-event-handler=user=/no/such/program",
+        ],
+    );
+    let mut client = connect(&agent);
+    for _ in 0..5 {
+        client.user_event("x", &[b'x'; 400], false).unwrap();
+    }
+    wait_for("all are through", || {
+        counter(&mut client, "started") == 20 && counter(&mut client, "running") == 0
+    });
+    assert_eq!(counter(&mut client, "failed"), 10);
+    let log = agent.log();
+    for text in [
+        "signal 9",
+        "exit status 127",
+        "generated 3000000 bytes of output",
+    ] {
+        assert!(log.contains(text), "{text}: {log}");
+    }
+}
+
+#[test]
+fn sighup_changes_handlers_and_tags_and_says_what_it_did_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("agent.json");
+    let seen = folder.path().join("seen");
+    let write = |text: String| std::fs::write(&config, text).unwrap();
+    let handler = |word: &str| format!("user=echo {word} >> {}", seen.display());
+    write(format!(
+        r#"{{"tags": {{"role": "web", "keep": "1"}}, "event_handlers": ["{}"]}}"#,
+        handler("before")
+    ));
+    let argument = format!("-config-file={}", config.display());
+    let agent = Agent::start(Kind::Serfling, &[&argument]);
+    let mut client = connect(&agent);
+    client.update_tags(&[("rpc", "x")], &[]).unwrap();
+    client.user_event("x", b"", false).unwrap();
+    wait_for("the first handler runs", || read(&seen) == "before\n");
+    write(format!(
+        r#"{{"tags": {{"role": "db"}}, "event_handlers": ["{}"], "snapshot_path": "/somewhere/else"}}"#,
+        handler("after")
+    ));
+    agent.signal(Signal::HUP);
+    wait_for("it is reloaded", || {
+        agent.log().contains("Reloaded 1 event handlers, tags")
+    });
+    assert!(
+        agent
+            .log()
+            .contains("Other changes take effect at the next start")
+    );
+    client.user_event("x", b"", false).unwrap();
+    wait_for("the other handler runs", || {
+        read(&seen) == "before\nafter\n"
+    });
+    let tags = client.members().unwrap().remove(0).tags;
+    let tags: Vec<_> = tags.iter().collect();
+    assert_eq!(tags, [("role", "db"), ("rpc", "x")]);
+    let handlers = &client.stats().unwrap()["event_handlers"];
+    assert_eq!(
+        handlers["user:"],
+        format!("echo after >> {}", seen.display())
+    );
+}

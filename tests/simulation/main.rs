@@ -1,0 +1,230 @@
+//! Whole clusters in one process, on a made-up network and clock.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
+mod world;
+
+use std::time::Duration;
+
+use serfling::cluster::{Cluster, Event, MemberStatus, Operation, Outcome, Output, QueryRequest};
+
+use self::world::World;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A cluster of nodes that joined the first one, at rest.
+fn cluster(seed: u64, count: usize) -> World {
+    let mut world = World::new(seed);
+    world.spawn(0);
+    for node in 1..count {
+        world.spawn(node);
+        world.join(node, 0);
+        world.run(Duration::from_millis(20));
+    }
+    world.run_until(30 * SECOND, World::converged);
+    world
+}
+
+/// How often each running node has heard of a user event.
+fn heard(world: &mut World, name: &str) -> Vec<usize> {
+    let nodes: Vec<_> = world.running().collect();
+    let count = |outputs: &[Output]| {
+        outputs
+            .iter()
+            .filter(
+                |output| matches!(output, Output::Event(Event::User(event)) if event.name == name),
+            )
+            .count()
+    };
+    nodes
+        .into_iter()
+        .map(|node| count(&world.node(node).outputs))
+        .collect()
+}
+
+#[test]
+fn a_hundred_nodes_join_hear_and_detect() {
+    let mut world = cluster(1, 100);
+    // An event reaches everybody once.
+    world.with(7, |serf, now| {
+        serf.user_event(now, "deploy", b"1.2.3", false).unwrap();
+    });
+    world.run(5 * SECOND);
+    assert_eq!(heard(&mut world, "deploy"), vec![1; 100]);
+    // Those killed are found out, within the bounds of suspicion among a hundred and a time around the ring.
+    for node in [13, 42, 77] {
+        world.kill(node);
+    }
+    for node in [13, 42, 77] {
+        world.run_until(70 * SECOND, |world| {
+            world.all_believe(node, MemberStatus::Failed)
+        });
+    }
+    assert!(world.converged());
+    // One comes back.
+    world.spawn(42);
+    world.join(42, 3);
+    world.run_until(30 * SECOND, World::converged);
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    let run = |seed| {
+        let mut world = cluster(seed, 20);
+        world.kill(3);
+        world.run(20 * SECOND);
+        (world.packets, world.bytes)
+    };
+    assert_eq!(run(5), run(5));
+    assert_ne!(run(5), run(6));
+}
+
+#[test]
+fn nobody_fails_though_a_tenth_of_the_packets_is_lost() {
+    let mut world = cluster(2, 30);
+    world.network.loss = 0.1;
+    world.run(120 * SECOND);
+    assert!(world.converged());
+    let failures = world.running().collect::<Vec<_>>();
+    for node in failures {
+        let failed = world.node(node).outputs.iter().any(|output| {
+            matches!(output, Output::Event(Event::Member(event))
+                if event.kind == serfling::cluster::MemberEventKind::Failed)
+        });
+        assert!(!failed, "n{node} took somebody for failed");
+    }
+}
+
+#[test]
+fn who_leaves_is_left_and_nobody_waits_for_it() {
+    let mut world = cluster(3, 20);
+    let ticket = world.with(4, |serf, now| serf.start(now, Operation::Leave));
+    world.run_until(15 * SECOND, |world| {
+        world.all_believe(4, MemberStatus::Left)
+    });
+    world.run(3 * SECOND);
+    let outcome = Outcome::Done(Ok(()));
+    assert!(
+        world
+            .node(4)
+            .outputs
+            .contains(&Output::Completed { ticket, outcome })
+    );
+    world.kill(4);
+    world.run(60 * SECOND);
+    assert!(world.all_believe(4, MemberStatus::Left));
+}
+
+#[test]
+fn a_paused_node_is_suspected_and_refutes() {
+    let mut world = cluster(4, 10);
+    world.pause(5);
+    world.run(3 * SECOND);
+    world.resume(5);
+    world.run(60 * SECOND);
+    assert!(world.converged());
+    for node in 0..10 {
+        let failed = world.node(node).outputs.iter().any(|output| {
+            matches!(output, Output::Event(Event::Member(event))
+                if event.kind == serfling::cluster::MemberEventKind::Failed)
+        });
+        assert!(!failed, "n{node}");
+    }
+}
+
+#[test]
+fn a_node_paused_for_long_blames_nobody_and_comes_back() {
+    let mut world = cluster(5, 10);
+    world.pause(5);
+    world.run_until(60 * SECOND, |world| {
+        (0..10)
+            .filter(|node| *node != 5)
+            .all(|node| world.status(node, 5) == Some(MemberStatus::Failed))
+    });
+    let before = world.node(5).outputs.len();
+    world.resume(5);
+    world.run_until(120 * SECOND, World::converged);
+    let blamed = world.node(5).outputs[before..].iter().any(|output| {
+        matches!(output, Output::Event(Event::Member(event))
+            if event.kind == serfling::cluster::MemberEventKind::Failed)
+    });
+    assert!(!blamed);
+}
+
+#[test]
+fn a_healed_partition_converges() {
+    let mut world = cluster(6, 20);
+    world.groups = (0..10).map(|node| (node, 1)).collect();
+    world.run(90 * SECOND);
+    assert_eq!(world.status(0, 15), Some(MemberStatus::Failed));
+    assert_eq!(world.status(15, 0), Some(MemberStatus::Failed));
+    world.groups.clear();
+    let took = world.run_until(600 * SECOND, World::converged);
+    println!("converged {took:?} after the partition healed");
+}
+
+#[test]
+fn queries_reach_everybody_and_are_done_once() {
+    let mut world = cluster(7, 30);
+    let request = QueryRequest {
+        name: "load".into(),
+        payload: Some(vec![1]),
+        request_ack: true,
+        relay_factor: 2,
+        ..QueryRequest::default()
+    };
+    let query = world.with(0, |serf, now| serf.query(now, request).unwrap());
+    world.run(2 * SECOND);
+    for node in 0..30 {
+        let asked = world.node(node).outputs.iter().any(
+            |output| matches!(output, Output::Event(Event::Query(event)) if event.id == query),
+        );
+        assert!(asked, "n{node}");
+        world.with(node, |serf, now| {
+            serf.respond(now, query, format!("{node}").as_bytes())
+                .unwrap();
+        });
+    }
+    world.run(20 * SECOND);
+    let outputs = &world.node(0).outputs;
+    let count = |matches: &dyn Fn(&Output) -> bool| outputs.iter().filter(|o| matches(o)).count();
+    assert_eq!(
+        count(&|output| matches!(output, Output::QueryAck { .. })),
+        30
+    );
+    assert_eq!(
+        count(&|output| matches!(output, Output::QueryResponse { .. })),
+        30
+    );
+    assert_eq!(
+        count(&|output| matches!(output, Output::QueryDone { .. })),
+        1
+    );
+}
+
+#[test]
+fn a_force_left_and_pruned_node_stays_away() {
+    let mut world = cluster(8, 10);
+    world.kill(9);
+    world.run_until(60 * SECOND, |world| {
+        world.all_believe(9, MemberStatus::Failed)
+    });
+    world.with(0, |serf, now| {
+        let (node, prune) = ("n9".into(), true);
+        serf.start(now, Operation::ForceLeave { node, prune });
+    });
+    world.run(10 * SECOND);
+    for node in 0..9 {
+        assert_eq!(world.status(node, 9), None);
+    }
+    // Push/pulls don't bring it back.
+    world.run(300 * SECOND);
+    for node in 0..9 {
+        assert_eq!(world.status(node, 9), None);
+    }
+}
