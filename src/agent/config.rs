@@ -141,6 +141,10 @@ pub struct Config {
     pub encrypt_key: Option<Vec<u8>>,
     /// Where encryption keys are kept. There is no configured key then.
     pub keyring_file: Option<PathBuf>,
+    /// With keys: whether gossip that is not encrypted is refused.
+    pub encrypt_verify_incoming: bool,
+    /// With keys: whether this node encrypts.
+    pub encrypt_verify_outgoing: bool,
     /// Keeps clusters apart that share a network.
     pub gossip_label: Label,
     /// The least level of log lines to show.

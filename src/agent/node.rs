@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use log::info;
+use log::{info, warn};
 
 use super::config::{Config, Profile};
 use super::files::Files;
@@ -137,6 +137,12 @@ pub(super) fn open(now: Instant, config: &Config) -> Result<Node, NodeError> {
         serf.snapshot = Some(snapshot);
     }
     let encrypted = keyring.is_some();
+    let verified = config.encrypt_verify_incoming && config.encrypt_verify_outgoing;
+    if encrypted && !verified {
+        warn!(
+            "agent: gossip is not wholly encrypted: encrypt_verify_incoming and encrypt_verify_outgoing are to be true once every node has keys"
+        );
+    }
     serf.tags = tags;
     serf.default_port = port.local_addr().port();
     serf.protocol = config.protocol;
@@ -149,6 +155,8 @@ pub(super) fn open(now: Instant, config: &Config) -> Result<Node, NodeError> {
         label: config.gossip_label.clone(),
         keyring,
         compress: config.enable_compression,
+        verify_incoming: config.encrypt_verify_incoming,
+        verify_outgoing: config.encrypt_verify_outgoing,
         ..EnvelopeConfig::default()
     };
     serf.coalescer = Some(Coalescer::new(PERIOD, QUIESCENT_PERIOD));

@@ -156,6 +156,52 @@ fn a_label_keeps_clusters_apart() {
     }
 }
 
+/// Each step of the way has neighbours that are one step behind and one step ahead.
+#[test]
+fn a_plain_cluster_can_be_encrypted_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |incoming: bool, outgoing: bool| {
+        let path = folder.path().join(format!("{incoming}-{outgoing}.json"));
+        let text = format!(
+            r#"{{"encrypt_key": "{}", "encrypt_verify_incoming": {incoming}, "encrypt_verify_outgoing": {outgoing}}}"#,
+            key(1, 16)
+        );
+        std::fs::write(&path, text).unwrap();
+        format!("-config-file={}", path.display())
+    };
+    let (prepared, encrypting, strict) = (
+        config(false, false),
+        config(false, true),
+        config(true, true),
+    );
+    let strict_reference = format!("-encrypt={}", key(1, 16));
+    for ((behind, arguments), (kind, ahead)) in [
+        ((Reference, &[][..]), (Serfling, &*prepared)),
+        ((Serfling, &[&*prepared]), (Serfling, &*encrypting)),
+        ((Serfling, &[&*encrypting]), (Serfling, &*strict)),
+        ((Serfling, &[&*encrypting]), (Reference, &*strict_reference)),
+    ] {
+        let a = Node::start(behind, "a", arguments);
+        let b = Node::joining(kind, "b", &a, &[ahead]);
+        let mut nodes = [a, b];
+        wait_for_agreement(&mut nodes, 2);
+        for (number, name) in ["from-a", "from-b"].iter().enumerate() {
+            nodes[number].client.user_event(name, b"", false).unwrap();
+        }
+        wait_until("both are heard", &mut nodes, |nodes| {
+            nodes.iter().all(|node| {
+                let log = node.agent.log();
+                log.contains("user-event: from-a") && log.contains("user-event: from-b")
+            })
+        });
+    }
+    // And at the end of the way, what is plain stays out.
+    let inside = Node::start(Serfling, "inside", &[&strict]);
+    let mut plain = Node::start(Serfling, "plain", &[&prepared]);
+    let (count, error) = plain.join(&[inside.gossip_addr()]);
+    assert!(count == 0 && error.is_some());
+}
+
 #[test]
 fn compression_can_be_off_on_either_side() {
     let off = r#"{"enable_compression": false}"#;

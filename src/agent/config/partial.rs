@@ -109,6 +109,10 @@ settings! {
     "handler_parallel" -"handler-parallel" => handler_parallel: u64;
     /// How many commands of all event handlers run at once.
     "handlers_running_max" => handlers_running_max: u64;
+    /// With keys: whether gossip that is not encrypted is refused; yes if not set.
+    "encrypt_verify_incoming" => encrypt_verify_incoming: Option<bool>;
+    /// With keys: whether this node encrypts; yes if not set.
+    "encrypt_verify_outgoing" => encrypt_verify_outgoing: Option<bool>;
     /// Keeps clusters apart that share a network; all nodes of one have the same.
     "gossip_label" -"gossip-label" => gossip_label: String;
     /// The version of Serf's protocol to speak.

@@ -62,6 +62,8 @@ impl Config {
                 .transpose()?,
             encrypt_key: text(set.encrypt_key).map(encrypt_key).transpose()?,
             keyring_file: path(set.keyring_file),
+            encrypt_verify_incoming: set.encrypt_verify_incoming.unwrap_or(true),
+            encrypt_verify_outgoing: set.encrypt_verify_outgoing.unwrap_or(true),
             gossip_label: Label::new(&set.gossip_label)
                 .map_err(|error| ConfigError::invalid("gossip_label", error))?,
             log_level: log_level(text(set.log_level))?,

@@ -75,6 +75,7 @@ fn nothing_set_gives_the_defaults() {
     assert_eq!(config.tombstone_timeout, Duration::from_secs(86_400));
     assert_eq!(Ok(config.syslog_facility), Facility::parse("LOCAL0"));
     assert!(config.enable_compression);
+    assert!(config.encrypt_verify_incoming && config.encrypt_verify_outgoing);
     assert!(config.tags.is_empty() && config.event_handlers.is_empty());
     assert_eq!(config, load(&[]).unwrap().0);
     assert_eq!(config, load(&["null"]).unwrap().0);
@@ -88,6 +89,7 @@ fn every_key_of_a_file_arrives() {
             "bind": "[::1]:1000", "advertise": "10.0.0.1", "encrypt_key": "AAECAwQFBgcICQoLDA0ODw==",
             "log_level": "Debug", "rpc_addr": "unix:/run/serf", "rpc_auth": "secret", "rpc_max_clients": 10,
             "rpc_handshake_timeout": "2s", "rpc_addr_file": "/run/port",
+            "encrypt_verify_incoming": false, "encrypt_verify_outgoing": false,
             "gossip_label": "blue", "log_json": true, "query_early_done": true, "metrics_addr": "127.0.0.1",
             "handler_timeout": "30s", "handler_parallel": 2, "handlers_running_max": 3, "protocol": 4, "replay_on_join": true,
             "query_response_size_limit": 123, "query_size_limit": 456, "user_event_size_limit": 789,
@@ -119,6 +121,8 @@ fn every_key_of_a_file_arrives() {
         }),
         encrypt_key: Some((0..16).collect()),
         keyring_file: None,
+        encrypt_verify_incoming: false,
+        encrypt_verify_outgoing: false,
         gossip_label: Label::new("blue").unwrap(),
         log_level: Level::Debug,
         log_json: true,
