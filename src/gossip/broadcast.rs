@@ -3,7 +3,8 @@
 //! What was sent least goes first, and of that the longest that fits, then the newest. A broadcast about a name replaces
 //! the one before about it. Source: hashicorp/memberlist, `queue.go`.
 //!
-//! Unlike there the bound is kept when a message is queued: the one that was sent most makes room, and is counted.
+//! Unlike there the bound is kept when a message is queued: the one that was sent most makes room, and is counted. And
+//! what is urgent goes before all else: whoever waits to leave must not wait for a storm of others' news to pass.
 //! Invariant: `names` holds exactly the keys of the named broadcasts in `entries`.
 
 use std::cmp::Reverse;
@@ -14,9 +15,31 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BroadcastToken(pub u64);
 
+/// Whether a message may wait for others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// It goes first.
+    Urgent,
+    /// It waits its turn.
+    #[default]
+    Normal,
+}
+
+/// How a message is queued.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// The name it is about: it replaces what is queued about it.
+    pub about: Option<Arc<str>>,
+    /// Who waits for its end.
+    pub token: Option<BroadcastToken>,
+    /// Whether it may wait for others.
+    pub urgency: Urgency,
+}
+
 /// The order of sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
+    urgency: Urgency,
     transmits: u32,
     length: Reverse<usize>,
     number: Reverse<u64>,
@@ -63,14 +86,13 @@ impl BroadcastQueue {
         self.finished.drain(..)
     }
 
-    /// Queues a message. One about `name` replaces what was queued about it. At most `count_max` are kept.
-    pub fn push(
-        &mut self,
-        message: Arc<[u8]>,
-        name: Option<Arc<str>>,
-        token: Option<BroadcastToken>,
-        count_max: usize,
-    ) {
+    /// Queues a message. At most `count_max` are kept.
+    pub fn push(&mut self, message: Arc<[u8]>, terms: Terms, count_max: usize) {
+        let Terms {
+            about: name,
+            token,
+            urgency,
+        } = terms;
         if let Some(old) = name.as_ref().and_then(|name| self.names.get(name)) {
             self.remove(*old);
         }
@@ -82,6 +104,7 @@ impl BroadcastQueue {
             self.dropped += 1;
         }
         let key = Key {
+            urgency,
             transmits: 0,
             length: Reverse(message.len()),
             number: Reverse(self.next_number),
@@ -106,9 +129,10 @@ impl BroadcastQueue {
     ) -> usize {
         let mut left = room;
         let mut again = Vec::new();
-        let mut transmits = 0;
+        let (mut urgency, mut transmits) = (Urgency::Urgent, 0);
         while let Some(free) = left.checked_sub(overhead).filter(|free| *free > 0) {
             let from = Key {
+                urgency,
                 transmits,
                 length: Reverse(free),
                 number: Reverse(u64::MAX),
@@ -116,14 +140,13 @@ impl BroadcastQueue {
             let Some((&key, entry)) = self.entries.range(from..).next() else {
                 break;
             };
+            (urgency, transmits) = (key.urgency, key.transmits);
             if key.length.0 > free {
-                // The next of those that were sent more often may be shorter.
-                transmits = key.transmits;
+                // Of those that were sent as often, those that fit come after it.
                 continue;
             }
             left -= overhead + key.length.0;
             messages.push(Arc::clone(&entry.message));
-            transmits = key.transmits;
             if key.transmits + 1 >= transmit_limit {
                 self.remove(key);
             } else if let Some(entry) = self.entries.remove(&key) {
@@ -165,6 +188,14 @@ mod tests {
         text.as_bytes().into()
     }
 
+    fn about(name: Option<&str>, token: Option<u64>) -> Terms {
+        Terms {
+            about: name.map(Into::into),
+            token: token.map(BroadcastToken),
+            urgency: Urgency::Normal,
+        }
+    }
+
     fn taken(queue: &mut BroadcastQueue, room: usize, limit: u32) -> Vec<String> {
         let mut messages = Vec::new();
         queue.take(room, 2, limit, &mut messages);
@@ -178,7 +209,7 @@ mod tests {
     fn what_was_sent_least_goes_first_then_the_longest_then_the_newest() {
         let mut queue = BroadcastQueue::default();
         for text in ["old", "long one", "new"] {
-            queue.push(message(text), None, None, 100);
+            queue.push(message(text), Terms::default(), 100);
         }
         assert_eq!(taken(&mut queue, 15, 9), ["long one", "new"]);
         assert_eq!(taken(&mut queue, 15, 9), ["old", "long one"]);
@@ -189,7 +220,7 @@ mod tests {
     #[test]
     fn a_message_ends_after_its_transmits_and_is_in_no_packet_twice() {
         let mut queue = BroadcastQueue::default();
-        queue.push(message("x"), None, Some(BroadcastToken(7)), 100);
+        queue.push(message("x"), about(None, Some(7)), 100);
         assert_eq!(taken(&mut queue, 1000, 3), ["x"]);
         assert_eq!(taken(&mut queue, 1000, 3), ["x"]);
         assert_eq!(queue.take_finished().next(), None);
@@ -204,15 +235,9 @@ mod tests {
     #[test]
     fn news_of_a_name_replaces_what_was_said_of_it() {
         let mut queue = BroadcastQueue::default();
-        let name: Arc<str> = "node".into();
-        queue.push(
-            message("alive"),
-            Some(Arc::clone(&name)),
-            Some(BroadcastToken(1)),
-            100,
-        );
+        queue.push(message("alive"), about(Some("node"), Some(1)), 100);
         taken(&mut queue, 1000, 9);
-        queue.push(message("dead"), Some(name), None, 100);
+        queue.push(message("dead"), about(Some("node"), None), 100);
         assert_eq!(
             queue.take_finished().collect::<Vec<_>>(),
             [BroadcastToken(1)]
@@ -222,12 +247,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_urgent_goes_first_and_ends_as_soon() {
+        let mut queue = BroadcastQueue::default();
+        queue.push(message("a long one"), Terms::default(), 100);
+        let terms = Terms {
+            urgency: Urgency::Urgent,
+            ..Terms::default()
+        };
+        queue.push(message("now"), terms, 100);
+        assert_eq!(taken(&mut queue, 12, 2), ["now"]);
+        assert_eq!(taken(&mut queue, 1000, 2), ["now", "a long one"]);
+        assert_eq!(taken(&mut queue, 1000, 2), ["a long one"]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
     fn a_full_queue_drops_what_was_sent_most() {
         let mut queue = BroadcastQueue::default();
-        queue.push(message("sent"), None, None, 2);
+        queue.push(message("sent"), Terms::default(), 2);
         taken(&mut queue, 1000, 9);
-        queue.push(message("a"), None, None, 2);
-        queue.push(message("b"), None, None, 2);
+        queue.push(message("a"), Terms::default(), 2);
+        queue.push(message("b"), Terms::default(), 2);
         assert_eq!(queue.dropped(), 1);
         assert_eq!(taken(&mut queue, 1000, 9), ["b", "a"]);
     }
@@ -241,7 +281,8 @@ mod tests {
         ) {
             let mut queue = BroadcastQueue::default();
             for length in &lengths {
-                queue.push(vec![0; *length].into(), None, None, 1000);
+                let urgency = if length % 7 == 0 { Urgency::Urgent } else { Urgency::Normal };
+                queue.push(vec![0; *length].into(), Terms { urgency, ..Terms::default() }, 1000);
             }
             let mut sent = 0;
             while !queue.is_empty() {

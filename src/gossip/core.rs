@@ -20,7 +20,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::awareness::Awareness;
-use super::broadcast::{BroadcastQueue, BroadcastToken};
+use super::broadcast::{BroadcastQueue, BroadcastToken, Terms};
 use super::counters::GossipCounters;
 use super::envelope::{Envelope, EnvelopeConfig};
 use super::exchange::Streams;
@@ -336,19 +336,13 @@ impl Gossip {
     }
 
     /// Has everybody hear a message of the layer above.
-    pub fn broadcast(
-        &mut self,
-        now: Instant,
-        queue: Queue,
-        message: &[u8],
-        token: Option<BroadcastToken>,
-    ) {
+    pub fn broadcast(&mut self, now: Instant, queue: Queue, message: &[u8], terms: Terms) {
         self.now = now;
         let mut user = Vec::with_capacity(1 + message.len());
         super::message::Message::User(message).encode(&mut user);
         let limit = self.queue_limit();
         if let Some(queue) = self.queues.get_mut(queue as usize) {
-            queue.push(user.into(), None, token, limit);
+            queue.push(user.into(), terms, limit);
         }
         self.take_finished();
         self.arm_gossip(now);

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use log::{info, warn};
 
-use super::broadcast::BroadcastToken;
+use super::broadcast::{BroadcastToken, Terms, Urgency};
 use super::core::{Gossip, GossipEvent, NodeInfo, Timer};
 use super::message::{Alive, Dead, META_BYTES_MAX, Message, NodeState, Suspect, Versions};
 use super::nodes::{Node, NodeId};
@@ -178,7 +178,8 @@ impl Gossip {
         };
         if self.is_suspected(id) {
             if self.confirm_suspicion(id, suspect.from) {
-                self.broadcast_named(now, id, &Message::Suspect(*suspect), None);
+                let message = Message::Suspect(*suspect).to_bytes();
+                self.queue_membership(now, id, message, None, Urgency::Normal);
             }
             return;
         }
@@ -201,7 +202,8 @@ impl Gossip {
         node.incarnation = suspect.incarnation;
         node.set_state(now, NodeState::Suspect);
         self.start_suspicion(now, id, suspect.from);
-        self.broadcast_named(now, id, &Message::Suspect(*suspect), None);
+        let message = Message::Suspect(*suspect).to_bytes();
+        self.queue_membership(now, id, message, None, Urgency::Normal);
     }
 
     fn is_suspected(&self, id: NodeId) -> bool {
@@ -319,7 +321,13 @@ impl Gossip {
             self.others_present -= 1;
         }
         self.end_suspicion(id);
-        self.broadcast_named(now, id, &Message::Dead(*dead), token);
+        let urgency = if id == local {
+            Urgency::Urgent
+        } else {
+            Urgency::Normal
+        };
+        let message = Message::Dead(*dead).to_bytes();
+        self.queue_membership(now, id, message, token, urgency);
         self.events.push_back(GossipEvent::Gone { name, left });
     }
 
@@ -381,33 +389,28 @@ impl Gossip {
             return;
         };
         let message = Message::Alive(node.alive()).to_bytes();
-        let name = Arc::clone(&node.name);
-        self.queue_membership(now, name, message, token);
+        self.queue_membership(now, id, message, token, Urgency::Normal);
     }
 
-    fn broadcast_named(
-        &mut self,
-        now: Instant,
-        id: NodeId,
-        message: &Message<'_>,
-        token: Option<BroadcastToken>,
-    ) {
-        if let Some(node) = self.nodes.get(id) {
-            let name = Arc::clone(&node.name);
-            self.queue_membership(now, name, message.to_bytes(), token);
-        }
-    }
-
+    /// Has everybody hear news about a node.
     fn queue_membership(
         &mut self,
         now: Instant,
-        name: Arc<str>,
+        id: NodeId,
         message: Vec<u8>,
         token: Option<BroadcastToken>,
+        urgency: Urgency,
     ) {
+        let Some(node) = self.nodes.get(id) else {
+            return;
+        };
+        let terms = Terms {
+            about: Some(Arc::clone(&node.name)),
+            token,
+            urgency,
+        };
         let limit = self.queue_limit();
-        self.membership_queue
-            .push(message.into(), Some(name), token, limit);
+        self.membership_queue.push(message.into(), terms, limit);
         self.take_finished();
         self.arm_gossip(now);
     }

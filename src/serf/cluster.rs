@@ -47,7 +47,7 @@ use crate::cluster::{
     NetworkEvent, Operation, Outcome, Output, QueryId, QueryRequest, Tags, Ticket, UserEvent,
     VersionRange, VisitFigure,
 };
-use crate::gossip::broadcast::BroadcastToken;
+use crate::gossip::broadcast::{BroadcastToken, Terms};
 use crate::gossip::envelope::EnvelopeConfig;
 use crate::gossip::message::Versions;
 use crate::gossip::timing::{Timing, power_of_ten};
@@ -481,7 +481,8 @@ impl Cluster for Serf {
                 coalesce,
             };
             self.hear_user_event(now, event);
-            self.gossip.broadcast(now, Queue::Events, &encoded, None);
+            self.gossip
+                .broadcast(now, Queue::Events, &encoded, Terms::default());
             Ok(())
         };
         self.encoded = encoded;

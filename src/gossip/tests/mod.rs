@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::broadcast::Terms;
 use super::envelope::{Envelope, EnvelopeConfig};
 use super::message::{Alive, Message, Versions};
 use super::packet::PacketScratch;

@@ -16,13 +16,13 @@ fn messages_of_the_layer_above_keep_a_share() {
     }
     scene
         .gossip
-        .broadcast(scene.now, Queue::Events, b"event", None);
+        .broadcast(scene.now, Queue::Events, b"event", Terms::default());
     scene
         .gossip
-        .broadcast(scene.now, Queue::Queries, b"query", None);
+        .broadcast(scene.now, Queue::Queries, b"query", Terms::default());
     scene
         .gossip
-        .broadcast(scene.now, Queue::Intents, b"intent", None);
+        .broadcast(scene.now, Queue::Intents, b"intent", Terms::default());
     scene.wait(Duration::from_millis(200));
     let sent = scene.packets();
     let to = sent[0].0;

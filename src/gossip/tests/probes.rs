@@ -256,7 +256,9 @@ fn pings_for_others_are_passed_on_and_their_silence_told() {
 fn a_node_alone_sleeps() {
     let mut scene = Scene::new();
     assert_eq!(scene.gossip.poll_timeout(), None);
-    scene.gossip.broadcast(scene.now, Queue::Events, b"x", None);
+    scene
+        .gossip
+        .broadcast(scene.now, Queue::Events, b"x", Terms::default());
     assert_eq!(scene.gossip.poll_timeout(), None);
     // With company it wakes, and what waited goes out.
     scene.hear(&Message::Alive(alive("n2", 2, 1)));

@@ -10,7 +10,7 @@ use log::warn;
 use super::{LEAVE_PROPAGATE_DELAY, Life, Serf, Timer, encode_meta};
 use crate::cluster::{ClusterError, MemberStatus, Outcome, Tags, Ticket};
 use crate::gossip::Queue;
-use crate::gossip::broadcast::BroadcastToken;
+use crate::gossip::broadcast::{BroadcastToken, Terms, Urgency};
 use crate::serf::message::{LeaveMessage, TAGS_BYTES_MAX};
 use crate::timer_wheel::TimerKey;
 
@@ -90,9 +90,7 @@ impl Serf {
         let name = self.config.name.clone();
         let message = self.intend_leave(now, &name, false);
         if self.membership.has_company() {
-            let token = self.wait_for_broadcast(now, WaitingOperation::LeaveIntent);
-            self.gossip
-                .broadcast(now, Queue::Intents, &message, Some(token));
+            self.broadcast_leave(now, &name, &message, WaitingOperation::LeaveIntent);
         } else {
             self.leave_gossip(now);
         }
@@ -106,6 +104,22 @@ impl Serf {
         let mut message = Vec::new();
         leave.encode(&mut message);
         message
+    }
+
+    /// Somebody waits until everybody has heard of it, so it goes first.
+    fn broadcast_leave(
+        &mut self,
+        now: Instant,
+        node: &str,
+        message: &[u8],
+        operation: WaitingOperation,
+    ) {
+        let terms = Terms {
+            about: Some(node.into()),
+            token: Some(self.wait_for_broadcast(now, operation)),
+            urgency: Urgency::Urgent,
+        };
+        self.gossip.broadcast(now, Queue::Intents, message, terms);
     }
 
     fn leave_gossip(&mut self, now: Instant) {
@@ -140,9 +154,8 @@ impl Serf {
         }
         let message = self.intend_leave(now, node, prune);
         if self.membership.has_company() {
-            let token = self.wait_for_broadcast(now, WaitingOperation::ForceLeave(ticket));
-            self.gossip
-                .broadcast(now, Queue::Intents, &message, Some(token));
+            let operation = WaitingOperation::ForceLeave(ticket);
+            self.broadcast_leave(now, node, &message, operation);
         } else {
             self.complete(ticket, Outcome::Done(Ok(())));
         }

@@ -10,6 +10,7 @@ use log::{debug, warn};
 use super::{HeardEvent, Life, Serf};
 use crate::cluster::{Event, UserEvent};
 use crate::gossip::Queue;
+use crate::gossip::broadcast::Terms;
 use crate::serf::coordinate::decode_payload;
 use crate::serf::membership::{Departure, IntentReaction, LocalIntention};
 use crate::serf::message::{
@@ -28,15 +29,19 @@ impl Serf {
 
     fn try_message(&mut self, now: Instant, message: &[u8]) -> Result<(), DecodeError> {
         let &kind = message.first().ok_or(DecodeError::Empty)?;
+        let mut terms = Terms::default();
         let pass_on = match MessageType::from_byte(kind) {
             Some(MessageType::Leave) => {
                 let leave = LeaveMessage::decode(message)?;
                 debug!("serf: messageLeaveType: {}", leave.node);
+                // A later intent of a node makes those before it void.
+                terms.about = Some(leave.node.into());
                 self.hear_leave(now, &leave).then_some(Queue::Intents)
             }
             Some(MessageType::Join) => {
                 let join = JoinMessage::decode(message)?;
                 debug!("serf: messageJoinType: {}", join.node);
+                terms.about = Some(join.node.into());
                 self.hear_join(now, &join).then_some(Queue::Intents)
             }
             Some(MessageType::UserEvent) => {
@@ -76,7 +81,7 @@ impl Serf {
             | None => return Err(DecodeError::Type(kind)),
         };
         if let Some(queue) = pass_on {
-            self.gossip.broadcast(now, queue, message, None);
+            self.gossip.broadcast(now, queue, message, terms);
         }
         Ok(())
     }
@@ -119,7 +124,11 @@ impl Serf {
         self.hear_join(now, &join);
         let mut message = Vec::new();
         join.encode(&mut message);
-        self.gossip.broadcast(now, Queue::Intents, &message, None);
+        let terms = Terms {
+            about: Some(name.into()),
+            ..Terms::default()
+        };
+        self.gossip.broadcast(now, Queue::Intents, &message, terms);
     }
 
     /// Tells of an event that was not heard before; says whether that is so.

@@ -17,6 +17,7 @@ use crate::cluster::{
     ClusterError, Event, MemberStatus, Output, QueryEvent, QueryId, QueryRequest, Tags,
 };
 use crate::gossip::Queue;
+use crate::gossip::broadcast::Terms;
 use crate::gossip::timing::power_of_ten;
 use crate::serf::message::{
     FLAG_ACK, FLAG_NO_BROADCAST, Filter, QueryMessage, QueryResponseMessage, RelayMessage,
@@ -150,7 +151,8 @@ impl Serf {
         let deadline = now.checked_add(timeout).unwrap_or(now);
         self.wheel.insert(deadline, Timer::QueryDone(id.ltime));
         self.hear_query(now, &message);
-        self.gossip.broadcast(now, Queue::Queries, &encoded, None);
+        self.gossip
+            .broadcast(now, Queue::Queries, &encoded, Terms::default());
         Ok(id)
     }
 

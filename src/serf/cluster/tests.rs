@@ -465,7 +465,7 @@ fn a_removal_that_nobody_hears_of_times_out_later_in_larger_clusters() {
                 scene
                     .serf
                     .gossip
-                    .broadcast(now, queue, &filler.repeat(20), None);
+                    .broadcast(now, queue, &filler.repeat(20), Terms::default());
             }
         }
         let (node, prune) = ("n2".to_owned(), false);
@@ -475,6 +475,18 @@ fn a_removal_that_nobody_hears_of_times_out_later_in_larger_clusters() {
         scene.wait(Duration::from_secs(seconds) - Duration::from_millis(1));
         assert_eq!(scene.outcome(ticket), Some(Outcome::Done(Ok(()))));
     }
+}
+
+#[test]
+fn of_what_a_node_intends_only_the_last_is_passed_on() {
+    let mut scene = Scene::new();
+    scene.meet("n2", 2);
+    scene.meet("n3", 3);
+    for ltime in 10..30 {
+        let node = if ltime % 2 == 0 { "n2" } else { "n3" };
+        scene.hear(|out| JoinMessage { ltime, node }.encode(out));
+    }
+    assert_eq!(scene.serf.gossip.queued(Queue::Intents), 2);
 }
 
 fn key(byte: u8) -> Key {
