@@ -272,6 +272,7 @@ fn answers(agent: &Agent, script: &Script, expected: Option<&[Answer]>) -> Vec<A
                 };
                 while let Some((value, _)) = client.try_read(patience(&objects)) {
                     objects.push(value);
+                    drop_reply_from_nobody(&mut objects);
                 }
             }
         }
@@ -279,6 +280,20 @@ fn answers(agent: &Agent, script: &Script, expected: Option<&[Answer]>) -> Vec<A
         answers.push(Answer { objects, ended });
     }
     answers
+}
+
+/// The reference may tell of acks and answers from nobody at a query's deadline: it reads from channels that were closed a
+/// moment before its own timer.
+fn drop_reply_from_nobody(objects: &mut Vec<Value>) {
+    let slip = objects.last().is_some_and(|record| {
+        let kind = field(record, "Type").and_then(Value::as_str);
+        let from = field(record, "From").and_then(Value::as_str);
+        matches!(kind, Some("ack" | "response")) && from == Some("")
+    });
+    if slip {
+        // With its header.
+        objects.truncate(objects.len().saturating_sub(2));
+    }
 }
 
 fn has_ended(client: &mut RawClient) -> bool {

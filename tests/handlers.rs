@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::agent::{Agent, Kind};
+use common::replies::replies;
 use common::wait_for;
 use rustix::process::Signal;
 use serfling::client::{Client, Options, QueryReply};
@@ -32,7 +33,7 @@ fn read(path: &Path) -> String {
 }
 
 /// Answers to a query, and how it was acknowledged.
-fn ask(client: &mut Client, name: &str, payload: &[u8]) -> Vec<QueryReply> {
+fn ask(kind: Kind, client: &mut Client, name: &str, payload: &[u8]) -> Vec<QueryReply> {
     let request = QueryRequest {
         name: name.into(),
         payload: Some(payload.to_vec()),
@@ -40,15 +41,7 @@ fn ask(client: &mut Client, name: &str, payload: &[u8]) -> Vec<QueryReply> {
         ..QueryRequest::default()
     };
     let answers = client.query(&request).unwrap();
-    let mut replies = Vec::new();
-    while let Some(reply) = client.next(&answers, Some(common::PATIENCE)).unwrap() {
-        let done = reply == QueryReply::Done;
-        replies.push(reply);
-        if done {
-            break;
-        }
-    }
-    replies
+    replies(kind, client, &answers)
 }
 
 /// A line about a member has its tags last; the reference has them in any order.
@@ -98,7 +91,7 @@ fn handlers_see_the_same_as_the_reference_s() {
             client.user_event(name, payload, false).unwrap();
             count(2 + number);
         }
-        ask(&mut client, "load", b"how much?");
+        ask(kind, &mut client, "load", b"how much?");
         count(6);
         client.update_tags(&[("role", "db")], &[]).unwrap();
         count(7);
@@ -124,7 +117,7 @@ fn what_a_handler_prints_answers_a_query_as_with_the_reference() {
         );
         let mut client = connect(&agent);
         let replies =
-            ["load", "fails", "silent", "long"].map(|name| ask(&mut client, name, b"cpu"));
+            ["load", "fails", "silent", "long"].map(|name| ask(kind, &mut client, name, b"cpu"));
         let log = agent.log();
         assert!(log.contains("exit status 3"), "{kind:?}: {log}");
         assert!(
@@ -229,7 +222,7 @@ fn a_handler_is_over_when_its_process_is() {
         &["-event-handler=query=sleep 600 & echo done"],
     );
     let mut client = connect(&agent);
-    let replies = ask(&mut client, "q", b"");
+    let replies = ask(Kind::Serfling, &mut client, "q", b"");
     let (from, payload) = ("n1".to_owned(), b"done\n".to_vec());
     assert_eq!(replies[0], QueryReply::Response { from, payload });
     assert_eq!(counter(&mut client, "running"), 0);

@@ -9,6 +9,7 @@ use serfling::cluster::QueryRequest;
 
 use crate::cluster::{Node, wait_for_agreement, wait_until};
 use crate::common::agent::Kind;
+use crate::common::replies::replies;
 
 use Kind::{Reference, Serfling};
 
@@ -98,14 +99,14 @@ fn queries_are_answered_across_kinds() {
             node.client.respond(id, answer.as_bytes()).unwrap();
         }
         let (mut acks, mut said) = (Vec::new(), BTreeMap::new());
-        loop {
-            let record = nodes[asker].client.next(&answers, Some(PATIENCE));
-            match record.unwrap().expect("the query is done in time") {
+        let node = &mut nodes[asker];
+        for reply in replies(node.agent.kind, &mut node.client, &answers) {
+            match reply {
                 QueryReply::Ack { from } => acks.push(from),
                 QueryReply::Response { from, payload } => {
                     assert_eq!(said.insert(from, payload), None, "answers are told once");
                 }
-                QueryReply::Done => break,
+                QueryReply::Done => {}
             }
         }
         acks.sort();
@@ -147,12 +148,12 @@ fn filters_choose_who_is_asked() {
                 ..QueryRequest::default()
             };
             let answers = node.client.query(&request).unwrap();
-            let mut acks = Vec::new();
-            while let Some(QueryReply::Ack { from }) =
-                node.client.next(&answers, Some(PATIENCE)).unwrap()
-            {
-                acks.push(from);
-            }
+            let replies = replies(node.agent.kind, &mut node.client, &answers);
+            let acks = replies.into_iter().filter_map(|reply| match reply {
+                QueryReply::Ack { from } => Some(from),
+                QueryReply::Response { .. } | QueryReply::Done => None,
+            });
+            let mut acks: Vec<String> = acks.collect();
             acks.sort();
             assert_eq!(acks, expected, "{request:?} from {}", node.name);
         }
