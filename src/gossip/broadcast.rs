@@ -9,6 +9,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// Stands for a broadcast whose end somebody waits for.
@@ -119,7 +120,7 @@ impl BroadcastQueue {
     }
 
     /// Takes messages for one packet that has `room` bytes, each message taking `overhead` more than its length, and
-    /// counts them as sent. Those sent `transmit_limit` times end.
+    /// counts them as sent. Those sent `transmit_limit` times end. Returns how much of the room they take.
     pub fn take(
         &mut self,
         room: usize,
@@ -127,38 +128,56 @@ impl BroadcastQueue {
         transmit_limit: u32,
         messages: &mut Vec<Arc<[u8]>>,
     ) -> usize {
-        let mut left = room;
-        let mut again = Vec::new();
-        let (mut urgency, mut transmits) = (Urgency::Urgent, 0);
-        while let Some(free) = left.checked_sub(overhead).filter(|free| *free > 0) {
-            let from = Key {
-                urgency,
-                transmits,
-                length: Reverse(free),
-                number: Reverse(u64::MAX),
-            };
-            let Some((&key, entry)) = self.entries.range(from..).next() else {
-                break;
-            };
-            (urgency, transmits) = (key.urgency, key.transmits);
-            if key.length.0 > free {
-                // Of those that were sent as often, those that fit come after it.
+        let (chosen, used) = self.choose(room, overhead);
+        for key in chosen {
+            let Some(entry) = self.entries.get(&key) else {
                 continue;
-            }
-            left -= overhead + key.length.0;
+            };
             messages.push(Arc::clone(&entry.message));
             if key.transmits + 1 >= transmit_limit {
                 self.remove(key);
             } else if let Some(entry) = self.entries.remove(&key) {
                 let transmits = key.transmits + 1;
-                again.push((Key { transmits, ..key }, entry));
+                self.insert(Key { transmits, ..key }, entry);
             }
         }
-        // Only now, so that none is in a packet twice.
-        for (key, entry) in again {
-            self.insert(key, entry);
+        used
+    }
+
+    /// The same messages, without counting them as sent.
+    pub fn peek(&self, room: usize, overhead: usize, messages: &mut Vec<Arc<[u8]>>) -> usize {
+        let (chosen, used) = self.choose(room, overhead);
+        let entries = chosen.iter().filter_map(|key| self.entries.get(key));
+        messages.extend(entries.map(|entry| Arc::clone(&entry.message)));
+        used
+    }
+
+    /// Which messages come next, and how much room they take.
+    fn choose(&self, room: usize, overhead: usize) -> (Vec<Key>, usize) {
+        let mut left = room;
+        let mut chosen: Vec<Key> = Vec::new();
+        let mut after = Bound::Unbounded;
+        while let Some(free) = left.checked_sub(overhead).filter(|free| *free > 0) {
+            let Some((&key, _)) = self.entries.range((after, Bound::Unbounded)).next() else {
+                break;
+            };
+            let length = key.length.0;
+            if length <= free {
+                left -= overhead + length;
+                chosen.push(key);
+                after = Bound::Excluded(key);
+            } else {
+                // Of those that were sent as often, those that fit come after it.
+                let length = Reverse(free);
+                let number = Reverse(u64::MAX);
+                after = Bound::Included(Key {
+                    length,
+                    number,
+                    ..key
+                });
+            }
         }
-        room - left
+        (chosen, room - left)
     }
 
     fn insert(&mut self, key: Key, entry: Entry) {
@@ -244,6 +263,22 @@ mod tests {
         );
         assert_eq!(taken(&mut queue, 1000, 9), ["dead"]);
         assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_look_counts_for_nothing() {
+        let mut queue = BroadcastQueue::default();
+        for text in ["a", "b", "long"] {
+            queue.push(message(text), Terms::default(), 100);
+        }
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.clear();
+            assert_eq!(queue.peek(9, 2, &mut seen), 9);
+        }
+        assert_eq!(seen, [message("long"), message("b")]);
+        assert_eq!(taken(&mut queue, 9, 1), ["long", "b"]);
+        assert_eq!(taken(&mut queue, 9, 1), ["a"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use log::{debug, warn};
 use super::broadcast::BroadcastQueue;
 use super::core::{Gossip, GossipEvent, Timer};
 use super::message::{Ack, IndirectPing, Message, Nack, NodeState, Ping, Source};
-use super::nodes::NodeId;
+use super::nodes::{Node, NodeId};
 use super::packet::{COMPOUND_ENTRY_BYTES, PacketError};
 use crate::cluster::NetworkCommand;
 use crate::timer_wheel::TimerKey;
@@ -34,6 +34,13 @@ pub(super) struct Relay {
     /// Whether it wants to hear when there is no answer.
     nack: bool,
     timer: TimerKey,
+}
+
+/// Whether messages count as sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Count {
+    Yes,
+    No,
 }
 
 impl Gossip {
@@ -207,7 +214,10 @@ impl Gossip {
             });
         let anybody = !targets.is_empty();
         for id in targets {
-            let messages = self.take_broadcasts(self.envelope.packet_room());
+            let gone = self.nodes.get(id).is_some_and(Node::is_gone);
+            // A node that is gone most likely hears nothing, so that it is not to use up what others have to hear.
+            let count = if gone { Count::No } else { Count::Yes };
+            let messages = self.broadcasts(self.envelope.packet_room(), count);
             if messages.is_empty() {
                 break;
             }
@@ -219,14 +229,15 @@ impl Gossip {
         }
     }
 
-    /// Takes messages that everybody is to hear, for the room there is.
-    fn take_broadcasts(&mut self, room: usize) -> Vec<Arc<[u8]>> {
+    /// Messages that everybody is to hear, for the room there is.
+    fn broadcasts(&mut self, room: usize, count: Count) -> Vec<Arc<[u8]>> {
         let mut messages = Vec::new();
         let limit = self.timing.retransmit_limit(self.nodes.len());
         let users_wait = self.queues.iter().any(|queue| !queue.is_empty());
         let reserved = if users_wait { room / USER_SHARE } else { 0 };
-        let mut take = |queue: &mut BroadcastQueue, room| {
-            queue.take(room, COMPOUND_ENTRY_BYTES, limit, &mut messages)
+        let mut take = |queue: &mut BroadcastQueue, room| match count {
+            Count::Yes => queue.take(room, COMPOUND_ENTRY_BYTES, limit, &mut messages),
+            Count::No => queue.peek(room, COMPOUND_ENTRY_BYTES, &mut messages),
         };
         let mut left = room - take(&mut self.membership_queue, room - reserved);
         for queue in &mut self.queues {
@@ -240,7 +251,7 @@ impl Gossip {
         let room = self.envelope.packet_room();
         let room = room.saturating_sub(message.len() + COMPOUND_ENTRY_BYTES);
         let mut messages: Vec<Arc<[u8]>> = vec![message.into()];
-        messages.extend(self.take_broadcasts(room));
+        messages.extend(self.broadcasts(room, Count::Yes));
         self.take_finished();
         // memberlist knows the receiver's version only where it gossips.
         self.send_packet(to, &messages, 0);

@@ -10,7 +10,7 @@ use serfling::cluster::{MemberStatus, Tags, VersionRange};
 use crate::common::agent::{Agent, Kind, free_port};
 
 /// How long the slowest thing may take: suspicion of a node in the local profile.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What an agent says of a member.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::gossip::message::{Ping, Source};
+use crate::gossip::message::{Dead, Ping, Source};
 use crate::gossip::packet::PACKET_BYTES_BUDGET;
 
 #[test]
@@ -31,6 +31,33 @@ fn messages_of_the_layer_above_keep_a_share() {
     for message in [&b"\x08event"[..], b"\x08query", b"\x08intent"] {
         assert!(first.iter().any(|(_, sent)| sent == message));
     }
+}
+
+#[test]
+fn the_dead_use_up_nothing_that_the_living_have_to_hear() {
+    let mut scene = Scene::quietly_among(3);
+    for node in ["n3", "n4"] {
+        scene.hear(&Message::Dead(Dead {
+            incarnation: 1,
+            node,
+            from: "x",
+        }));
+    }
+    // News of their death has gone round.
+    scene.wait(Duration::from_secs(5));
+    scene.packets();
+    scene
+        .gossip
+        .broadcast(scene.now, Queue::Events, b"event", Terms::default());
+    scene.wait(Duration::from_secs(5));
+    let sent = scene.packets();
+    let count = |to| {
+        let heard =
+            |(other, message): &&(SocketAddr, Vec<u8>)| *other == to && *message == b"\x08event";
+        sent.iter().filter(heard).count()
+    };
+    assert_eq!(count(addr(2)) as u32, Timing::LAN.retransmit_limit(4));
+    assert!(count(addr(3)) > 0 && count(addr(4)) > 0);
 }
 
 #[test]
