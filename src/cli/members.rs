@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::CliError;
 use super::flags::{flag, is_on, repeated, switch, text, texts};
+use super::hint::call_failed;
 use super::output::{Format, columns, print, to_json};
-use super::rpc::{connect, failed, format_flag, parse_tags, with_rpc_flags};
+use super::rpc::{connect, format_flag, parse_tags, with_rpc_flags};
 use crate::cluster::Member;
 
 pub(super) fn command() -> Command {
@@ -93,7 +94,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     let given = |name| text(matches, name).unwrap_or_default();
     let mut client = connect(matches)?;
     let members = client.members_filtered(&tags, given("status"), given("name"));
-    let members = members.map_err(failed("Error retrieving members"))?;
+    let members = members.map_err(call_failed("Error retrieving members"))?;
     let output = match Format::parse(format_flag(matches))? {
         Format::Json => to_json(&Members {
             members: members.iter().map(JsonMember::from).collect(),

@@ -4,6 +4,7 @@ use clap::{ArgMatches, Command};
 
 use super::CliError;
 use super::flags::{flag, text};
+use super::hint::call_failed;
 use crate::client::{Client, Options};
 
 /// Where an agent listens by default.
@@ -37,7 +38,7 @@ pub(super) fn connect(matches: &ArgMatches) -> Result<Client, CliError> {
         .parse()
         .map_err(failed("Error connecting to Serf agent"))?;
     Client::connect(&Options::new(address).auth_key(&key))
-        .map_err(failed("Error connecting to Serf agent"))
+        .map_err(call_failed("Error connecting to Serf agent"))
 }
 
 /// Makes an error of a call one of the command: `what` failed.
