@@ -22,6 +22,8 @@ mod reachability;
 mod rpc;
 mod rtt;
 mod tags;
+#[cfg(feature = "top")]
+mod top;
 mod version;
 
 use std::process::ExitCode;
@@ -45,10 +47,11 @@ enum CliError {
     Failed(String),
 }
 
+type Define = fn() -> Command;
 type Run = fn(&ArgMatches) -> Result<ExitCode, CliError>;
 
 /// Every command: how it is defined, and what carries it out.
-const COMMANDS: [(fn() -> Command, Run); 15] = [
+const COMMANDS: &[(Define, Run)] = &[
     (agent::command, agent::run),
     (event::command, event::run),
     (force_leave::command, force_leave::run),
@@ -63,6 +66,8 @@ const COMMANDS: [(fn() -> Command, Run); 15] = [
     (reachability::command, reachability::run),
     (rtt::command, rtt::run),
     (tags::command, tags::run),
+    #[cfg(feature = "top")]
+    (top::command, top::run),
     (version::command, version::run),
 ];
 
