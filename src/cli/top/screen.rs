@@ -107,7 +107,7 @@ impl Screen {
         Ok(ready)
     }
 
-    /// The keys that have come.
+    /// The keys that have come, once the keyboard is readable.
     pub(super) fn keys(&self) -> io::Result<Vec<KeyEvent>> {
         let mut keys = Vec::new();
         while event::poll(Duration::ZERO)? {
@@ -115,7 +115,11 @@ impl Screen {
                 keys.push(key);
             }
         }
-        discard_rest()?;
+        // Readable, and nothing to read for crossterm, which hears of input once and then reads 1 KiB of it: the rest of
+        // a long paste would be readable for ever.
+        if keys.is_empty() {
+            discard_rest()?;
+        }
         Ok(keys)
     }
 
@@ -131,7 +135,7 @@ impl Drop for Screen {
     }
 }
 
-/// crossterm hears of input once, and reads 1 KiB of it: what is left of a long paste would be readable for ever.
+/// Reads what there is to read, for nobody.
 fn discard_rest() -> io::Result<()> {
     let stdin = io::stdin();
     let stdin = stdin.as_fd();
