@@ -58,12 +58,6 @@ impl Drop for Watch {
     }
 }
 
-/// An agent that has joined another.
-fn joined(kind: Kind, to: &Agent, name: &str) -> Agent {
-    let join = format!("-join=127.0.0.1:{}", to.gossip_port);
-    Agent::start(kind, &[&format!("-node={name}"), &join])
-}
-
 #[test]
 fn a_table_follows_each_change() {
     for kind in Kind::BOTH {
@@ -77,7 +71,7 @@ fn a_table_follows_each_change() {
             "{first:?}"
         );
 
-        let other = joined(Kind::Serfling, &agent, "n0");
+        let other = Agent::join(Kind::Serfling, &agent, "n0");
         wait_for("a table of two", || {
             watch.tables().last().is_some_and(|table| {
                 table.len() == 2 && table[0].starts_with("n0 ") && table[1].starts_with("n1 ")
@@ -132,8 +126,8 @@ fn in_json_a_line_is_a_list() {
                 .collect()
         };
         wait_for("the first list", || names() == [["n1"]]);
-        let _unseen = joined(Kind::Serfling, &agent, "other");
-        let _seen = joined(Kind::Serfling, &agent, "n0");
+        let _unseen = Agent::join(Kind::Serfling, &agent, "other");
+        let _seen = Agent::join(Kind::Serfling, &agent, "n0");
         wait_for("a list of two", || {
             names().last().is_some_and(|names| names == &["n0", "n1"])
         });

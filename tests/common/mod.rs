@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod raw;
+pub mod terminal;
 
 use std::time::{Duration, Instant};
 
