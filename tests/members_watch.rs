@@ -126,7 +126,11 @@ fn in_json_a_line_is_a_list() {
                 .collect()
         };
         wait_for("the first list", || names() == [["n1"]]);
+        let everybody = Watch::start(&agent, &[]);
         let _unseen = Agent::join(Kind::Serfling, &agent, "other");
+        wait_for("the agent tells of the other", || {
+            everybody.file("out").contains("other")
+        });
         let _seen = Agent::join(Kind::Serfling, &agent, "n0");
         wait_for("a list of two", || {
             names().last().is_some_and(|names| names == &["n0", "n1"])

@@ -35,7 +35,7 @@ const OF_THE_AGENT: [(&str, &str); 12] = [
     ),
     (
         "query exceeds",
-        "send less, such as where to get the rest; or raise query_size_limit on every agent",
+        "send less, such as where to get the rest; or raise query_size_limit of the agent",
     ),
     (
         "Unknown log level",
