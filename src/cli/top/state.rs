@@ -143,10 +143,7 @@ impl State {
 
     /// The members to be seen, in order.
     pub(super) fn members(&self) -> Vec<&Row> {
-        let rows = self.shown().members.values();
-        let mut rows: Vec<&Row> = rows
-            .filter(|row| self.lets_through(|| row_text(row)))
-            .collect();
+        let mut rows: Vec<&Row> = self.filtered().collect();
         rows.sort_by(|a, b| {
             let order = self.compare(a, b);
             if self.reversed {
@@ -166,7 +163,7 @@ impl State {
 
     /// Keeps within what there is, with room for so many members and lines of the log.
     pub(super) fn fit(&mut self, member_rows: usize, log_rows: usize) {
-        let members = self.members().len();
+        let members = self.filtered().count();
         self.members_above = self.members_above.min(members.saturating_sub(member_rows));
         let ever = self.shown().lines_ever;
         let come = ever.saturating_sub(std::mem::replace(&mut self.lines_seen, ever));
@@ -261,6 +258,11 @@ impl State {
             Focus::Members => self.members_above = self.members_above.saturating_add(lines),
             Focus::Log => self.lines_below = self.lines_below.saturating_sub(lines),
         }
+    }
+
+    fn filtered(&self) -> impl Iterator<Item = &Row> {
+        let rows = self.shown().members.values();
+        rows.filter(|row| self.lets_through(|| row_text(row)))
     }
 
     /// Whether the filter, in any case of letters, is part of the text.

@@ -277,6 +277,30 @@ fn every_size_shows_what_it_can() {
 }
 
 #[test]
+fn columns_line_up_whatever_the_names() {
+    let (mut state, now) = state(Instant::now());
+    let long = "a-name-that-is-much-too-long-for-its-column";
+    state.live.apply_list(vec![
+        member(long, MemberStatus::Alive, &[]),
+        member("日本", MemberStatus::Alive, &[]),
+        member("n1", MemberStatus::Alive, &[]),
+    ]);
+    let shown = draw(&mut state, now, 80, 24);
+    assert!(
+        shown[6].starts_with("a-name-that-is-much-too-lon…  "),
+        "{shown:?}"
+    );
+    for line in &shown[6..9] {
+        // The second cell of a wide character is a space here.
+        let before: String = line.chars().take(30).collect();
+        assert!(
+            line[before.len()..].starts_with("10.0.0.1:7946  alive"),
+            "{shown:?}"
+        );
+    }
+}
+
+#[test]
 fn members_are_sorted_and_filtered_as_asked() {
     let (mut state, now) = state(Instant::now());
     assert_eq!(names(&state), ["n1", "n2", "n3", "n4"]);

@@ -181,7 +181,7 @@ struct Columns {
 impl Columns {
     fn of(rows: &[&Row], width: u16) -> Self {
         let widest = |text: fn(&Row) -> String, head: &str| {
-            let widths = rows.iter().map(|row| text(row).chars().count());
+            let widths = rows.iter().map(|row| cells(&text(row)));
             widths.max().unwrap_or_default().max(head.len())
         };
         Self {
@@ -240,11 +240,18 @@ fn address(row: &Row) -> String {
 
 /// A text of just this width, and the gap to the next column.
 fn padded(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return format!("{text:<width$}{GAP}");
+    let mut text = text.to_owned();
+    if cells(&text) > width {
+        while cells(&text) >= width && text.pop().is_some() {}
+        text.push('…');
     }
-    let cut: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{cut}…{GAP}")
+    let space = width.saturating_sub(cells(&text));
+    format!("{text}{:space$}{GAP}", "")
+}
+
+/// How many cells of the terminal a text takes.
+fn cells(text: &str) -> usize {
+    Span::raw(text).width()
 }
 
 fn status_style(status: MemberStatus) -> Style {
