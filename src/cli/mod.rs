@@ -47,11 +47,13 @@ enum CliError {
     Failed(String),
 }
 
-type Define = fn() -> Command;
 type Run = fn(&ArgMatches) -> Result<ExitCode, CliError>;
 
-/// Every command: how it is defined, and what carries it out.
-const COMMANDS: &[(Define, Run)] = &[
+/// How a command is defined, and what carries it out.
+type Entry = (fn() -> Command, Run);
+
+/// Every command.
+const COMMANDS: &[Entry] = &[
     (agent::command, agent::run),
     (event::command, event::run),
     (force_leave::command, force_leave::run),

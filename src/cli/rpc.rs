@@ -25,12 +25,7 @@ pub(super) fn with_rpc_flags(command: Command) -> Command {
         ))
 }
 
-/// Connects to the agent that the flags or the environment name.
-pub(super) fn connect(matches: &ArgMatches) -> Result<Client, CliError> {
-    Client::connect(&options(matches)?).map_err(call_failed("Error connecting to Serf agent"))
-}
-
-/// How to reach the agent that the flags or the environment name.
+/// Where the agent is, by the flags or the environment, and its key.
 pub(super) fn options(matches: &ArgMatches) -> Result<Options, CliError> {
     let given = |name: &str, variable: &str| {
         let flag = matches.get_one::<String>(name).cloned();
@@ -43,6 +38,11 @@ pub(super) fn options(matches: &ArgMatches) -> Result<Options, CliError> {
         .parse()
         .map_err(failed("Error connecting to Serf agent"))?;
     Ok(Options::new(address).auth_key(&key))
+}
+
+/// Connects to the agent that the flags or the environment name.
+pub(super) fn connect(matches: &ArgMatches) -> Result<Client, CliError> {
+    Client::connect(&options(matches)?).map_err(call_failed("Error connecting to Serf agent"))
 }
 
 /// Makes an error of a call one of the command: `what` failed.
