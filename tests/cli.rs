@@ -230,6 +230,24 @@ fn bad_command_lines_end_with_the_same_status_and_say_why() {
             assert!(said.contains(first), "{line:?}: {said:?} has {first:?}");
         }
     }
+    for (line, hint) in [
+        (
+            &["members", "-rpc-addr=127.0.0.1:1"][..],
+            "`serfling agent` starts one",
+        ),
+        (&["join", "127.0.0.1:1"], "its gossip address"),
+        (&["keys", "-list"], "`serfling keygen` makes a key"),
+        (&["keys", "-install=xx!"], "`serfling keygen` makes one"),
+        (&["rtt", "zz"], "`serfling members` lists the names"),
+    ] {
+        let said = run(Kind::Serfling, agent.rpc_port, line).stderr;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let last = said.lines().last().unwrap_or_default();
+        assert!(
+            last.starts_with("Hint: ") && last.contains(hint),
+            "{line:?}: {said}"
+        );
+    }
     let unknown = run(Kind::Serfling, agent.rpc_port, &["members", "-nam=x"]);
     assert!(
         String::from_utf8_lossy(&unknown.stderr)
@@ -260,7 +278,9 @@ fn keys_with_encryption() {
             [(Kind::Reference, &agents[0]), (Kind::Serfling, &agents[1])].map(|(kind, agent)| {
                 let output = run(kind, agent.rpc_port, &["keys", &flag]);
                 let all = [output.stdout, output.stderr].concat();
-                (sorted(&String::from_utf8_lossy(&all)), output.status.code())
+                let all = String::from_utf8_lossy(&all).into_owned();
+                let said = all.split("\nHint: ").next().unwrap_or_default();
+                (sorted(said), output.status.code())
             });
         assert_eq!(mine, theirs, "{flag}");
     }

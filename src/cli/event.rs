@@ -6,8 +6,9 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::CliError;
 use super::flags::{is_on, switch, texts};
+use super::hint::call_failed;
 use super::output::print;
-use super::rpc::{connect, failed, name_and_payload, with_rpc_flags};
+use super::rpc::{connect, name_and_payload, with_rpc_flags};
 
 pub(super) fn command() -> Command {
     let command = Command::new("event")
@@ -27,7 +28,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     let mut client = connect(matches)?;
     client
         .user_event(&name, &payload.unwrap_or_default(), coalesce)
-        .map_err(failed("Error sending event"))?;
+        .map_err(call_failed("Error sending event"))?;
     print(&format!(
         "Event '{name}' dispatched! Coalescing enabled: {coalesce}"
     ));

@@ -6,7 +6,8 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::CliError;
 use super::flags::{is_on, switch, texts};
-use super::rpc::{connect, failed, with_rpc_flags};
+use super::hint::call_failed;
+use super::rpc::{connect, with_rpc_flags};
 
 pub(super) fn command() -> Command {
     let command = Command::new("force-leave")
@@ -25,6 +26,6 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     };
     connect(matches)?
         .force_leave(node, is_on(matches, "prune"))
-        .map_err(failed("Error force leaving"))?;
+        .map_err(call_failed("Error force leaving"))?;
     Ok(ExitCode::SUCCESS)
 }

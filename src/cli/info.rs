@@ -6,8 +6,9 @@ use clap::{ArgMatches, Command};
 
 use super::CliError;
 use super::flags::flag;
+use super::hint::call_failed;
 use super::output::{Format, print, to_json};
-use super::rpc::{connect, failed, format_flag, with_rpc_flags};
+use super::rpc::{connect, format_flag, with_rpc_flags};
 
 pub(super) fn command() -> Command {
     let command = Command::new("info")
@@ -19,7 +20,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     let stats = connect(matches)?
         .stats()
-        .map_err(failed("Error querying agent"))?;
+        .map_err(call_failed("Error querying agent"))?;
     let output = match Format::parse(format_flag(matches))? {
         Format::Json => to_json(&stats)?,
         Format::Text => {

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command};
 
-use super::CliError;
 use super::flags::{is_on, switch, texts};
+use super::hint::{call_failed, with_hint};
 use super::output::print;
-use super::rpc::{connect, failed, with_rpc_flags};
+use super::rpc::{connect, with_rpc_flags};
+use super::{CliError, hint, progress};
 
 pub(super) fn command() -> Command {
     let command = Command::new("join")
@@ -29,13 +30,21 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         ));
     }
     let mut client = connect(matches)?;
-    let joined = client
-        .join(&addresses, is_on(matches, "replay"))
-        .map_err(failed("Error joining the cluster"))?;
+    let pending = client
+        .begin_join(&addresses, is_on(matches, "replay"))
+        .map_err(call_failed("Error joining the cluster"))?;
+    let what = match addresses.len() {
+        1 => "Joining 1 address".to_owned(),
+        count => format!("Joining {count} addresses"),
+    };
+    let joined = progress::wait(&mut client, &pending, &what)
+        .map_err(call_failed("Error joining the cluster"))?;
     if let Some(error) = joined.error {
-        return Err(CliError::Failed(format!(
-            "Error joining the cluster: {error}"
-        )));
+        let text = format!("Error joining the cluster: {}", error.trim_end());
+        let some = format!("{} of {} answered", joined.count, addresses.len());
+        let hint =
+            hint::of_agent(&error).map_or_else(|| some.clone(), |hint| format!("{some}; {hint}"));
+        return Err(CliError::Failed(with_hint(&text, Some(&hint))));
     }
     print(&format!(
         "Successfully joined cluster by contacting {} nodes.",

@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, Command};
 
-use super::CliError;
 use super::flags::{flag, is_on, switch, text};
+use super::hint::{call_failed, with_hint};
 use super::output::{columns, print, print_error};
-use super::rpc::{connect, failed, with_rpc_flags};
-use crate::client::{Client, ClientError, KeyReply};
+use super::rpc::{connect, with_rpc_flags};
+use super::{CliError, hint, progress};
+use crate::client::KeyOperation;
 
 pub(super) fn command() -> Command {
     let command = Command::new("keys")
@@ -41,32 +42,32 @@ struct Action {
     starting: &'static str,
     done: &'static str,
     failed: &'static str,
-    call: fn(&mut Client, &str) -> Result<KeyReply, ClientError>,
+    operation: fn(&str) -> KeyOperation<'_>,
 }
 
 const INSTALL: Action = Action {
     starting: "Installing key on all members...",
     done: "Successfully installed key!",
     failed: "Error installing key",
-    call: Client::install_key,
+    operation: |key| KeyOperation::Install(key),
 };
 const USE: Action = Action {
     starting: "Changing primary key on all members...",
     done: "Successfully changed primary key!",
     failed: "Error changing primary key",
-    call: Client::use_key,
+    operation: |key| KeyOperation::Use(key),
 };
 const REMOVE: Action = Action {
     starting: "Removing key on all members...",
     done: "Successfully removed key!",
     failed: "Error removing key",
-    call: Client::remove_key,
+    operation: |key| KeyOperation::Remove(key),
 };
 const LIST: Action = Action {
     starting: "Asking all members for installed keys...",
     done: "Keys gathered, listing cluster keys...",
     failed: "Failed to gather member keys",
-    call: |client, _| client.list_keys(),
+    operation: |_| KeyOperation::List,
 };
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
@@ -90,7 +91,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     };
     let mut client = connect(matches)?;
     print(&format!("==> {}", action.starting));
-    let (report, error) = (action.call)(&mut client, key).map_err(failed(action.failed))?;
+    let (report, error) = client
+        .begin_keys((action.operation)(key))
+        .and_then(|pending| progress::wait(&mut client, &pending, "Waiting for all members"))
+        .map_err(call_failed(action.failed))?;
     if let Some(error) = error {
         if !report.messages.is_empty() {
             let row = |(node, text): &(String, String)| {
@@ -100,7 +104,10 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
                 &report.messages.iter().map(row).collect::<Vec<_>>(),
             ));
         }
-        return Err(CliError::Failed(format!("\n{}: {error}", action.failed)));
+        let mut said = report.messages.iter().map(|(_, text)| text.as_str());
+        let hint = hint::of_agent(&error).or_else(|| said.find_map(hint::of_agent));
+        let text = format!("\n{}: {error}", action.failed);
+        return Err(CliError::Failed(with_hint(&text, hint)));
     }
     print(&format!("==> {}", action.done));
     if let Some(keys) = &report.keys {

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command};
 
 use super::CliError;
+use super::hint::call_failed;
 use super::output::print;
-use super::rpc::{connect, failed, with_rpc_flags};
+use super::rpc::{connect, with_rpc_flags};
 
 pub(super) fn command() -> Command {
     let command = Command::new("leave")
@@ -17,7 +18,9 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
-    connect(matches)?.leave().map_err(failed("Error leaving"))?;
+    connect(matches)?
+        .leave()
+        .map_err(call_failed("Error leaving"))?;
     print("Graceful leave complete");
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,8 @@
-//! `members`: lists the members.
+//! `members`: lists the members, once or whenever they change.
+//!
+//! `-watch` follows a stream of member events and reads the list anew after each, so that filters are the agent's. On a
+//! terminal the table takes the place of the one before; elsewhere an empty line comes between them. Members come in the
+//! order of their names, and a list only if it differs from the one before.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,9 +13,14 @@ use serde::Serialize;
 
 use super::CliError;
 use super::flags::{flag, is_on, repeated, switch, text, texts};
-use super::output::{Format, columns, print, to_json};
-use super::rpc::{connect, failed, format_flag, parse_tags, with_rpc_flags};
+use super::hint::call_failed;
+use super::output::{Format, columns, print, print_anew, to_json, to_json_line, try_print};
+use super::rpc::{connect, format_flag, parse_tags, with_rpc_flags};
+use crate::client::Client;
 use crate::cluster::Member;
+
+/// The events that change the list.
+const CHANGES: &str = "member-join,member-leave,member-failed,member-update,member-reap";
 
 pub(super) fn command() -> Command {
     let command = Command::new("members")
@@ -41,6 +50,11 @@ pub(super) fn command() -> Command {
             "tag",
             "key=regexp",
             "Only members with a tag whose whole value matches",
+        ))
+        .arg(switch(
+            "watch",
+            "false",
+            "List them again whenever they change; in JSON, one list a line",
         ));
     with_rpc_flags(command)
 }
@@ -90,26 +104,87 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         tags.push(format!("role={role}"));
     }
     let tags = parse_tags(&tags)?;
-    let given = |name| text(matches, name).unwrap_or_default();
-    let mut client = connect(matches)?;
-    let members = client.members_filtered(&tags, given("status"), given("name"));
-    let members = members.map_err(failed("Error retrieving members"))?;
-    let output = match Format::parse(format_flag(matches))? {
-        Format::Json => to_json(&Members {
-            members: members.iter().map(JsonMember::from).collect(),
-        })?,
-        Format::Text => {
-            let detailed = is_on(matches, "detailed");
-            columns(
-                &members
-                    .iter()
-                    .map(|member| row(member, detailed))
-                    .collect::<Vec<_>>(),
-            )
-        }
+    let listing = Listing {
+        tags: &tags,
+        status: text(matches, "status").unwrap_or_default(),
+        name: text(matches, "name").unwrap_or_default(),
+        detailed: is_on(matches, "detailed"),
+        watch: is_on(matches, "watch"),
     };
-    print(&output);
+    let mut client = connect(matches)?;
+    let format = Format::parse(format_flag(matches))?;
+    if listing.watch {
+        return watch(&mut client, &listing, format);
+    }
+    let members = listing.members(&mut client)?;
+    print(&listing.show(&members, format)?);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which members to list, and how.
+struct Listing<'a> {
+    tags: &'a [(&'a str, &'a str)],
+    status: &'a str,
+    name: &'a str,
+    detailed: bool,
+    watch: bool,
+}
+
+impl Listing<'_> {
+    fn members(&self, client: &mut Client) -> Result<Vec<Member>, CliError> {
+        client
+            .members_filtered(self.tags, self.status, self.name)
+            .map_err(call_failed("Error retrieving members"))
+    }
+
+    fn show(&self, members: &[Member], format: Format) -> Result<String, CliError> {
+        match format {
+            Format::Json => {
+                let members = members.iter().map(JsonMember::from).collect();
+                if self.watch {
+                    to_json_line(&Members { members })
+                } else {
+                    to_json(&Members { members })
+                }
+            }
+            Format::Text => {
+                let rows = members.iter().map(|member| row(member, self.detailed));
+                Ok(columns(&rows.collect::<Vec<_>>()))
+            }
+        }
+    }
+}
+
+/// Lists members until the agent goes, or nobody reads any more.
+fn watch(client: &mut Client, listing: &Listing<'_>, format: Format) -> Result<ExitCode, CliError> {
+    let changes = client
+        .stream(CHANGES)
+        .map_err(call_failed("Error starting stream"))?;
+    let mut shown = None;
+    loop {
+        let mut members = listing.members(client)?;
+        members.sort_by(|a, b| a.name.cmp(&b.name));
+        let output = listing.show(&members, format)?;
+        if shown.as_ref() != Some(&output) {
+            let printed = match format {
+                Format::Json => try_print(&output),
+                Format::Text => print_anew(&output, shown.is_none()),
+            };
+            if printed.is_err() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            shown = Some(output);
+        }
+        // What has happened up to now is one change.
+        client
+            .next(&changes, None)
+            .map_err(call_failed("Error waiting for changes"))?;
+        while client
+            .take(&changes)
+            .map_err(call_failed("Error waiting for changes"))?
+            .is_some()
+        {}
+    }
 }
 
 fn address(member: &Member) -> String {

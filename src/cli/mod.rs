@@ -7,6 +7,7 @@ mod agent;
 mod event;
 mod flags;
 mod force_leave;
+mod hint;
 mod info;
 mod join;
 mod keygen;
@@ -15,11 +16,14 @@ mod leave;
 mod members;
 mod monitor;
 mod output;
+mod progress;
 mod query;
 mod reachability;
 mod rpc;
 mod rtt;
 mod tags;
+#[cfg(feature = "top")]
+mod top;
 mod version;
 
 use std::process::ExitCode;
@@ -45,8 +49,11 @@ enum CliError {
 
 type Run = fn(&ArgMatches) -> Result<ExitCode, CliError>;
 
-/// Every command: how it is defined, and what carries it out.
-const COMMANDS: [(fn() -> Command, Run); 15] = [
+/// How a command is defined, and what carries it out.
+type Entry = (fn() -> Command, Run);
+
+/// Every command.
+const COMMANDS: &[Entry] = &[
     (agent::command, agent::run),
     (event::command, event::run),
     (force_leave::command, force_leave::run),
@@ -61,6 +68,8 @@ const COMMANDS: [(fn() -> Command, Run); 15] = [
     (reachability::command, reachability::run),
     (rtt::command, rtt::run),
     (tags::command, tags::run),
+    #[cfg(feature = "top")]
+    (top::command, top::run),
     (version::command, version::run),
 ];
 

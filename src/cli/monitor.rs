@@ -9,7 +9,8 @@ use clap::{ArgMatches, Command};
 
 use super::CliError;
 use super::flags::{flag, text};
-use super::output::{print, print_error};
+use super::hint::call_failed;
+use super::output::print;
 use super::rpc::{connect, failed, with_rpc_flags};
 use crate::client::{Client, ClientError, StreamEvent, Subscription};
 use crate::cluster::Member;
@@ -32,11 +33,11 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     let mut client = connect(matches)?;
     let events = client
         .stream("*")
-        .map_err(failed("Error starting stream"))?;
+        .map_err(call_failed("Error starting stream"))?;
     let level = text(matches, "log-level").unwrap_or("INFO");
     let log = client
         .monitor(level)
-        .map_err(failed("Error starting monitor"))?;
+        .map_err(call_failed("Error starting monitor"))?;
     let interrupted = watch_interrupt()?;
     while !interrupted.load(Ordering::Relaxed) {
         if let Err(error) = show_next(&mut client, &events, &log) {
@@ -45,7 +46,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
                     "\nRemote side ended the monitor! This usually means that the\nremote side has exited or crashed.",
                 );
             } else {
-                print_error(&format!("Error reading from the agent: {error}"));
+                return Err(call_failed("Error reading from the agent")(error));
             }
             return Ok(ExitCode::FAILURE);
         }

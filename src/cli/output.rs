@@ -2,17 +2,37 @@
 //!
 //! Whoever reads may stop reading; that is no reason to complain, so failures to write are ignored.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter, PrettyFormatter};
 
 use super::CliError;
 
+/// The cursor goes to the screen's corner, and the screen is empty.
+const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
+
 /// Prints a line, or several.
 pub(super) fn print(text: &str) {
+    let _ = try_print(text);
+}
+
+/// The same, for who goes on for ever: fails once nobody reads.
+pub(super) fn try_print(text: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// Prints in the place of what was printed before; where that can't be, an empty line comes between.
+pub(super) fn print_anew(text: &str, is_first: bool) -> std::io::Result<()> {
+    if std::io::stdout().is_terminal() {
+        try_print(&format!("{CLEAR_SCREEN}{text}"))
+    } else if is_first {
+        try_print(text)
+    } else {
+        try_print(&format!("\n{text}"))
+    }
 }
 
 /// Prints a line, or several, on standard error.
@@ -44,12 +64,17 @@ pub(super) fn to_json(value: &impl Serialize) -> Result<String, CliError> {
     let mut out = Vec::new();
     let formatter = GoFormatter(PrettyFormatter::with_indent(b"  "));
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-    let failed =
-        |error: &dyn std::fmt::Display| CliError::Failed(format!("Encoding error: {error}"));
-    value
-        .serialize(&mut serializer)
-        .map_err(|error| failed(&error))?;
-    String::from_utf8(out).map_err(|error| failed(&error))
+    value.serialize(&mut serializer).map_err(not_encoded)?;
+    String::from_utf8(out).map_err(not_encoded)
+}
+
+/// JSON on one line.
+pub(super) fn to_json_line(value: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string(value).map_err(not_encoded)
+}
+
+fn not_encoded(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(format!("Encoding error: {error}"))
 }
 
 /// Go escapes what would matter within HTML.

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::CliError;
 use super::flags::{flag, is_on, repeated, switch, text, texts};
+use super::hint::call_failed;
 use super::monitor::watch_interrupt;
 use super::output::{Format, print, to_json};
-use super::rpc::{connect, failed, format_flag, name_and_payload, parse_tags, with_rpc_flags};
+use super::rpc::{connect, format_flag, name_and_payload, parse_tags, with_rpc_flags};
 use crate::agent::config::duration;
 use crate::client::QueryReply;
 use crate::cluster::QueryRequest;
@@ -95,7 +96,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     let interrupted = watch_interrupt()?;
     let replies = client
         .query(&request)
-        .map_err(failed("Error sending query"))?;
+        .map_err(call_failed("Error sending query"))?;
     let show = |line: String| {
         if format == Format::Text {
             print(&line);
@@ -110,7 +111,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
         }
         match client
             .next(&replies, Some(LOOK_UP))
-            .map_err(failed("Error waiting for answers"))?
+            .map_err(call_failed("Error waiting for answers"))?
         {
             None => {}
             Some(QueryReply::Ack { from }) => {

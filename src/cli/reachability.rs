@@ -9,9 +9,11 @@ use clap::{ArgMatches, Command};
 
 use super::CliError;
 use super::flags::{is_on, switch};
+use super::hint::call_failed;
 use super::monitor::watch_interrupt;
 use super::output::print;
-use super::rpc::{connect, failed, with_rpc_flags};
+use super::progress::Progress;
+use super::rpc::{connect, with_rpc_flags};
 use crate::client::QueryReply;
 use crate::cluster::{MemberStatus, QueryRequest};
 
@@ -43,7 +45,9 @@ pub(super) fn command() -> Command {
 pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     let verbose = is_on(matches, "verbose");
     let mut client = connect(matches)?;
-    let members = client.members().map_err(failed("Error getting members"))?;
+    let members = client
+        .members()
+        .map_err(call_failed("Error getting members"))?;
     let live: BTreeSet<String> = members
         .iter()
         .filter(|member| member.status == MemberStatus::Alive)
@@ -63,22 +67,29 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     let interrupted = watch_interrupt()?;
     let replies = client
         .query(&request)
-        .map_err(failed("Error sending query"))?;
+        .map_err(call_failed("Error sending query"))?;
     print("Starting reachability test...");
     let start = Instant::now();
     let mut last = start;
     let mut acks = 0;
     let mut duplicates = false;
     let mut from_whom = BTreeSet::new();
+    let mut progress = Progress::new();
     loop {
         if interrupted.load(Ordering::Relaxed) {
             return Err(CliError::Failed("Test interrupted".to_owned()));
         }
+        progress.show(&format!(
+            "{} of {} live members have answered",
+            from_whom.len(),
+            live.len()
+        ));
         match client
             .next(&replies, Some(LOOK_UP))
-            .map_err(failed("Error waiting for acks"))?
+            .map_err(call_failed("Error waiting for acks"))?
         {
             Some(QueryReply::Ack { from }) => {
+                progress.clear();
                 if verbose {
                     print(&format!("\tAck from '{from}'"));
                 }
@@ -94,6 +105,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
             Some(QueryReply::Response { .. }) | None => {}
         }
     }
+    drop(progress);
     if verbose {
         let (total, to_last) = (start.elapsed().as_secs_f64(), (last - start).as_secs_f64());
         print(&format!(

@@ -6,10 +6,15 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::CliError;
 use super::flags::texts;
+use super::hint::{call_failed, with_hint};
 use super::output::print;
-use super::rpc::{connect, failed, with_rpc_flags};
+use super::rpc::{connect, with_rpc_flags};
 use crate::client::Client;
 use crate::cluster::Coordinate;
+
+/// What to do when a node has no coordinate.
+const NO_COORDINATE: &str = "`serfling members` lists the names; a node has a coordinate once it was probed, unless \
+                             its agent has disable_coordinates";
 
 pub(super) fn command() -> Command {
     let command = Command::new("rtt")
@@ -27,7 +32,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     }
     let mut client = connect(matches)?;
     if nodes.len() == 1 {
-        let stats = client.stats().map_err(failed("Error querying agent"))?;
+        let stats = client
+            .stats()
+            .map_err(call_failed("Error querying agent"))?;
         nodes.extend(
             stats
                 .get("agent")
@@ -59,7 +66,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
 fn coordinate(client: &mut Client, node: &str) -> Result<Coordinate, CliError> {
     let coordinate = client
         .coordinate(node)
-        .map_err(failed("Error getting coordinates"))?;
-    coordinate
-        .ok_or_else(|| CliError::Failed(format!("Could not find a coordinate for node {node:?}")))
+        .map_err(call_failed("Error getting coordinates"))?;
+    coordinate.ok_or_else(|| {
+        let text = format!("Could not find a coordinate for node {node:?}");
+        CliError::Failed(with_hint(&text, Some(NO_COORDINATE)))
+    })
 }

@@ -6,8 +6,9 @@ use clap::{ArgMatches, Command};
 
 use super::CliError;
 use super::flags::{repeated, texts};
+use super::hint::call_failed;
 use super::output::print;
-use super::rpc::{connect, failed, parse_tags, with_rpc_flags};
+use super::rpc::{connect, parse_tags, with_rpc_flags};
 
 pub(super) fn command() -> Command {
     let command = Command::new("tags")
@@ -36,7 +37,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result<ExitCode, CliError> {
     let delete: Vec<&str> = delete.iter().map(String::as_str).collect();
     client
         .update_tags(&parse_tags(&set)?, &delete)
-        .map_err(failed("Error setting tags"))?;
+        .map_err(call_failed("Error setting tags"))?;
     print("Successfully updated agent tags");
     Ok(ExitCode::SUCCESS)
 }

@@ -15,15 +15,18 @@
 //! ```
 //!
 //! One connection carries requests and any number of subscriptions; what comes for one while another is waited for is
-//! kept. A request has a deadline; waiting for a subscription's next record has none unless it is given one.
+//! kept. [`Client::begin_members`] and its like send a request and leave its answer for later. A request has a deadline; waiting for a subscription's next record has none unless it is given one.
 
 mod connection;
+mod pending;
 mod record;
 
+pub use pending::{KeyOperation, Pending};
 pub use record::{QueryReply, Record, StreamEvent};
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,11 +35,10 @@ use self::connection::{Connection, Reply};
 use crate::address::RpcAddr;
 use crate::cluster::{Coordinate, KeyReport, Member, QueryRequest};
 use crate::rpc::message::{
-    AuthRequest, Bytes, Command, CoordinateRequest, CoordinateResponse, EventRequest,
-    ForceLeaveRequest, HandshakeRequest, JoinRequest, JoinResponse, KeyRequest, KeyResponse,
-    MembersFilteredRequest, MembersResponse, MonitorRequest, OptionalBytes, PROTOCOL_VERSION,
-    QueryRequest as WireQuery, RespondRequest, StatsResponse, StopRequest, StreamRequest,
-    TagsRequest, Text, Texts,
+    AuthRequest, Bytes, Command, EventRequest, ForceLeaveRequest, HandshakeRequest,
+    MembersFilteredRequest, MonitorRequest, OptionalBytes, PROTOCOL_VERSION,
+    QueryRequest as WireQuery, RespondRequest, StopRequest, StreamRequest, TagsRequest, Text,
+    Texts,
 };
 
 /// How long the reference's client waits for an answer.
@@ -112,6 +114,9 @@ pub struct Subscription<T> {
 
 /// What the nodes said to a key operation, and what went wrong, in the agent's words.
 pub type KeyReply = (KeyReport, Option<String>);
+
+/// The agent's counters: pairs of key and value by section.
+pub type Stats = BTreeMap<String, BTreeMap<String, String>>;
 
 /// How a join ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,13 +213,8 @@ impl Client {
         addresses: &[S],
         replay: bool,
     ) -> Result<Joined, ClientError> {
-        let existing = Texts(addresses.iter().map(AsRef::as_ref).collect());
-        let reply = self.exchange(Command::Join, Some(&JoinRequest { existing, replay }))?;
-        let count = usize::try_from(reply.body::<JoinResponse>()?.num).unwrap_or_default();
-        match reply.error {
-            Some(error) if count == 0 => Err(ClientError::Agent(error)),
-            error => Ok(Joined { count, error }),
-        }
+        let pending = self.begin_join(addresses, replay)?;
+        self.finish(&pending)
     }
 
     /// The members of the cluster.
@@ -222,8 +222,8 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub fn members(&mut self) -> Result<Vec<Member>, ClientError> {
-        let reply = self.exchange::<()>(Command::Members, None)?.succeeded()?;
-        members_of(&reply)
+        let pending = self.begin_members()?;
+        self.finish(&pending)
     }
 
     /// The members whose name, status and tags match these regular expressions; an empty one matches all.
@@ -245,10 +245,7 @@ impl Client {
             status: Text(status),
             tags,
         };
-        let reply = self
-            .exchange(Command::MembersFiltered, Some(&request))?
-            .succeeded()?;
-        members_of(&reply)
+        pending::read_members(&self.exchange(Command::MembersFiltered, Some(&request))?)
     }
 
     /// Subscribes to events: comma-separated filters, empty for all.
@@ -336,7 +333,7 @@ impl Client {
     pub fn leave(&mut self) -> Result<(), ClientError> {
         self.exchange::<()>(Command::Leave, None)?
             .succeeded()
-            .map(drop)
+            .map(|_| ())
     }
 
     /// Installs a key (base64) on every node.
@@ -344,7 +341,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`] but the agent's: those come with the report.
     pub fn install_key(&mut self, key: &str) -> Result<KeyReply, ClientError> {
-        self.key_operation(Command::InstallKey, Some(key))
+        self.keys(KeyOperation::Install(key))
     }
 
     /// Makes a key (base64) the primary one on every node.
@@ -352,7 +349,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`] but the agent's: those come with the report.
     pub fn use_key(&mut self, key: &str) -> Result<KeyReply, ClientError> {
-        self.key_operation(Command::UseKey, Some(key))
+        self.keys(KeyOperation::Use(key))
     }
 
     /// Removes a key (base64) from every node.
@@ -360,7 +357,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`] but the agent's: those come with the report.
     pub fn remove_key(&mut self, key: &str) -> Result<KeyReply, ClientError> {
-        self.key_operation(Command::RemoveKey, Some(key))
+        self.keys(KeyOperation::Remove(key))
     }
 
     /// The keys of every node.
@@ -368,7 +365,7 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`] but the agent's: those come with the report.
     pub fn list_keys(&mut self) -> Result<KeyReply, ClientError> {
-        self.key_operation(Command::ListKeys, None)
+        self.keys(KeyOperation::List)
     }
 
     /// Sets and deletes tags of the agent's node. A tag both set and deleted is set.
@@ -394,19 +391,9 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`].
-    pub fn stats(&mut self) -> Result<BTreeMap<String, BTreeMap<String, String>>, ClientError> {
-        let reply = self.exchange::<()>(Command::Stats, None)?.succeeded()?;
-        let owned = |text: Text<'_>| text.0.to_owned();
-        let sections = reply.body::<StatsResponse<'_>>()?.0;
-        let pairs = sections.into_iter().map(|(section, pairs)| {
-            let pairs = pairs
-                .0
-                .into_iter()
-                .map(|(key, value)| (owned(key), owned(value)))
-                .collect();
-            (owned(section), pairs)
-        });
-        Ok(pairs.collect())
+    pub fn stats(&mut self) -> Result<Stats, ClientError> {
+        let pending = self.begin_stats()?;
+        self.finish(&pending)
     }
 
     /// The network coordinate of a node, if the agent knows one.
@@ -414,17 +401,8 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub fn coordinate(&mut self, node: &str) -> Result<Option<Coordinate>, ClientError> {
-        let reply = self.exchange(
-            Command::GetCoordinate,
-            Some(&CoordinateRequest { node: Text(node) }),
-        )?;
-        let CoordinateResponse { coord, ok } = reply.succeeded()?.body()?;
-        Ok(ok.then(|| Coordinate {
-            vec: coord.vec.unwrap_or_default(),
-            error: coord.error,
-            adjustment: coord.adjustment,
-            height: coord.height,
-        }))
+        let pending = self.begin_coordinate(node)?;
+        self.finish(&pending)
     }
 
     /// The next record of a subscription. `None` when none came within the timeout, or none will come.
@@ -485,7 +463,7 @@ impl Client {
     }
 
     fn call<B: Serialize>(&mut self, command: Command, body: &B) -> Result<(), ClientError> {
-        self.exchange(command, Some(body))?.succeeded().map(drop)
+        self.exchange(command, Some(body))?.succeeded().map(|_| ())
     }
 
     fn exchange<B: Serialize>(
@@ -493,7 +471,7 @@ impl Client {
         command: Command,
         body: Option<&B>,
     ) -> Result<Reply, ClientError> {
-        self.connection.exchange(command, body, false)
+        self.connection.exchange(command, body)
     }
 
     fn subscribe<B: Serialize, T>(
@@ -501,43 +479,23 @@ impl Client {
         command: Command,
         body: &B,
     ) -> Result<Subscription<T>, ClientError> {
-        let reply = self
-            .connection
-            .exchange(command, Some(body), true)?
-            .succeeded()?;
+        let seq = self.connection.subscribe(command, body)?;
         Ok(Subscription {
-            seq: reply.seq,
+            seq,
             record: PhantomData,
         })
     }
 
-    fn key_operation(
-        &mut self,
-        command: Command,
-        key: Option<&str>,
-    ) -> Result<KeyReply, ClientError> {
-        let request = key.map(|key| KeyRequest { key: Text(key) });
-        let reply = self.exchange(command, request.as_ref())?;
-        let body: KeyResponse<'_> = reply.body()?;
-        let keys = body.keys.as_ref();
-        let report = KeyReport {
-            messages: body
-                .messages
-                .0
-                .iter()
-                .map(|(node, text)| (node.0.to_owned(), text.0.to_owned()))
-                .collect(),
-            keys: keys.map(|keys| {
-                keys.0
-                    .iter()
-                    .map(|(key, count)| (key.0.to_owned(), *count))
-                    .collect()
-            }),
-            nodes: body.num_nodes,
-            errors: body.num_err,
-            responses: body.num_resp,
-        };
-        Ok((report, reply.error))
+    fn keys(&mut self, operation: KeyOperation<'_>) -> Result<KeyReply, ClientError> {
+        let pending = self.begin_keys(operation)?;
+        self.finish(&pending)
+    }
+}
+
+impl AsFd for Client {
+    /// Readable when the agent has sent something, or has gone.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
     }
 }
 
@@ -564,15 +522,6 @@ impl<T: Record> Iterator for Records<'_, T> {
     }
 }
 
-fn members_of(reply: &Reply) -> Result<Vec<Member>, ClientError> {
-    let members = reply.body::<MembersResponse<'_>>()?.members;
-    let wrong = |name: &str| ClientError::Protocol(format!("member '{name}' has no valid address"));
-    members
-        .iter()
-        .map(|member| member.to_member().ok_or_else(|| wrong(member.name.0)))
-        .collect()
-}
-
 impl Reply {
     /// Decodes the body; a missing one reads as its zero value.
     fn body<'a, T: Deserialize<'a> + Default>(&'a self) -> Result<T, ClientError> {
@@ -584,9 +533,9 @@ impl Reply {
     }
 
     /// The reply, unless it is an error.
-    fn succeeded(self) -> Result<Self, ClientError> {
-        match self.error {
-            Some(error) => Err(ClientError::Agent(error)),
+    fn succeeded(&self) -> Result<&Self, ClientError> {
+        match &self.error {
+            Some(error) => Err(ClientError::Agent(error.clone())),
             None => Ok(self),
         }
     }

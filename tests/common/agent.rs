@@ -120,6 +120,12 @@ impl Agent {
         agent
     }
 
+    /// Starts an agent of this name, with the tag `role=web`, that has joined another.
+    pub fn join(kind: Kind, to: &Self, name: &str) -> Self {
+        let join = format!("-join=127.0.0.1:{}", to.gossip_port);
+        Self::start(kind, &[&format!("-node={name}"), &join, "-tag=role=web"])
+    }
+
     /// Everything the agent has printed.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()

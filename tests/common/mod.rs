@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod raw;
 pub mod replies;
+pub mod terminal;
 
 use std::time::{Duration, Instant};
 
