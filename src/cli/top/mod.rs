@@ -5,6 +5,7 @@
 //! draws what has changed, ten times a second at the most.
 
 mod figures;
+mod keys;
 mod knowledge;
 mod link;
 mod rate;

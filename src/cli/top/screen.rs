@@ -1,7 +1,6 @@
 //! The terminal: raw while the view is on, and restored whatever happens.
 //!
-//! One wait covers keyboard, agent and signals. Keys are read by crossterm, which has a wait of its own; it is asked
-//! only once the keyboard is readable.
+//! One wait covers keyboard, agent and signals.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,11 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ratatui::crossterm::event::{self, Event, KeyEvent};
 use ratatui::layout::Rect;
 use ratatui::{DefaultTerminal, Frame};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGWINCH};
+
+use super::keys::{Key, Keys};
+
+/// What is read of the keyboard at once, in bytes.
+const READ_BYTES: usize = 1024;
 
 /// What has ended the wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,6 +35,7 @@ pub(super) struct Screen {
     signals: UnixStream,
     /// Whether a signal, or the terminal's end, asks to end.
     stop: Arc<AtomicBool>,
+    keys: Keys,
 }
 
 impl Screen {
@@ -50,6 +54,7 @@ impl Screen {
             terminal,
             signals,
             stop,
+            keys: Keys::default(),
         })
     }
 
@@ -108,19 +113,17 @@ impl Screen {
     }
 
     /// The keys that have come, once the keyboard is readable.
-    pub(super) fn keys(&self) -> io::Result<Vec<KeyEvent>> {
-        let mut keys = Vec::new();
-        while event::poll(Duration::ZERO)? {
-            if let Event::Key(key) = event::read()? {
-                keys.push(key);
+    pub(super) fn keys(&mut self) -> io::Result<Vec<Key>> {
+        let mut buffer = [0; READ_BYTES];
+        match rustix::io::read(io::stdin().as_fd(), &mut buffer) {
+            Ok(0) | Err(rustix::io::Errno::IO) => {
+                self.stop.store(true, Ordering::Relaxed);
+                Ok(Vec::new())
             }
+            Ok(count) => Ok(self.keys.read(buffer.get(..count).unwrap_or_default())),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
         }
-        // Readable, and nothing to read for crossterm, which hears of input once and then reads 1 KiB of it: the rest of
-        // a long paste would be readable for ever.
-        if keys.is_empty() {
-            discard_rest()?;
-        }
-        Ok(keys)
     }
 
     fn drain_signals(&mut self) {
@@ -133,18 +136,4 @@ impl Drop for Screen {
     fn drop(&mut self) {
         ratatui::restore();
     }
-}
-
-/// Reads what there is to read, for nobody.
-fn discard_rest() -> io::Result<()> {
-    let stdin = io::stdin();
-    let stdin = stdin.as_fd();
-    let mut waited = [PollFd::from_borrowed_fd(stdin, PollFlags::IN)];
-    let at_once = Timespec::default();
-    while poll(&mut waited, Some(&at_once)).is_ok_and(|count| count > 0) {
-        if rustix::io::read(stdin, &mut [0; 1024])? == 0 {
-            break;
-        }
-    }
-    Ok(())
 }

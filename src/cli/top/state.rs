@@ -6,8 +6,7 @@
 use std::cmp::Ordering;
 use std::time::Instant;
 
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-
+use super::keys::Key;
 use super::knowledge::{Knowledge, LogLine, Row};
 use crate::cluster::MemberStatus;
 
@@ -179,57 +178,51 @@ impl State {
     }
 
     /// A key was pressed.
-    pub(super) fn handle_key(&mut self, now: Instant, key: KeyEvent) -> Flow {
-        if key.kind == KeyEventKind::Release {
-            return Flow::Continue;
-        }
-        if key.modifiers.contains(KeyModifiers::CONTROL) {
-            return match key.code {
-                KeyCode::Char('c') => Flow::Quit,
-                _ => Flow::Continue,
-            };
+    pub(super) fn handle_key(&mut self, now: Instant, key: Key) -> Flow {
+        if key == Key::Interrupt {
+            return Flow::Quit;
         }
         if self.is_typing {
-            self.type_filter(key.code);
+            self.type_filter(key);
             return Flow::Continue;
         }
-        if std::mem::take(&mut self.shows_help) && key.code != KeyCode::Char('q') {
+        if std::mem::take(&mut self.shows_help) && key != Key::Char('q') {
             return Flow::Continue;
         }
-        match key.code {
-            KeyCode::Char('q') => return Flow::Quit,
-            KeyCode::Char('?' | 'h') => self.shows_help = true,
-            KeyCode::Char('s') => self.sort = self.sort.next(),
-            KeyCode::Char('r') => self.reversed = !self.reversed,
-            KeyCode::Char('/') => self.is_typing = true,
-            KeyCode::Esc => self.filter.clear(),
-            KeyCode::Char('p' | ' ') => self.toggle_pause(now),
-            KeyCode::Tab => {
+        match key {
+            Key::Char('q') => return Flow::Quit,
+            Key::Char('?' | 'h') => self.shows_help = true,
+            Key::Char('s') => self.sort = self.sort.next(),
+            Key::Char('r') => self.reversed = !self.reversed,
+            Key::Char('/') => self.is_typing = true,
+            Key::Escape => self.filter.clear(),
+            Key::Char('p' | ' ') => self.toggle_pause(now),
+            Key::Tab => {
                 self.focus = match self.focus {
                     Focus::Members => Focus::Log,
                     Focus::Log => Focus::Members,
                 }
             }
-            KeyCode::Up | KeyCode::Char('k') => self.scroll_up(1),
-            KeyCode::Down | KeyCode::Char('j') => self.scroll_down(1),
-            KeyCode::PageUp => self.scroll_up(PAGE),
-            KeyCode::PageDown => self.scroll_down(PAGE),
-            KeyCode::Home | KeyCode::Char('g') => self.scroll_up(usize::MAX),
-            KeyCode::End | KeyCode::Char('G') => self.scroll_down(usize::MAX),
+            Key::Up | Key::Char('k') => self.scroll_up(1),
+            Key::Down | Key::Char('j') => self.scroll_down(1),
+            Key::PageUp => self.scroll_up(PAGE),
+            Key::PageDown => self.scroll_down(PAGE),
+            Key::Home | Key::Char('g') => self.scroll_up(usize::MAX),
+            Key::End | Key::Char('G') => self.scroll_down(usize::MAX),
             _ => {}
         }
         Flow::Continue
     }
 
-    fn type_filter(&mut self, code: KeyCode) {
-        match code {
-            KeyCode::Enter => self.is_typing = false,
-            KeyCode::Esc => {
+    fn type_filter(&mut self, key: Key) {
+        match key {
+            Key::Enter => self.is_typing = false,
+            Key::Escape => {
                 self.is_typing = false;
                 self.filter.clear();
             }
-            KeyCode::Backspace => drop(self.filter.pop()),
-            KeyCode::Char(char) if self.filter.chars().count() < FILTER_CHARS_MAX => {
+            Key::Backspace => drop(self.filter.pop()),
+            Key::Char(char) if self.filter.chars().count() < FILTER_CHARS_MAX => {
                 self.filter.push(char);
             }
             _ => {}

@@ -6,9 +6,9 @@ use jiff::civil::{Time, time};
 use proptest::prelude::*;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Rect;
 
+use super::keys::Key;
 use super::knowledge::{Census, Knowledge};
 use super::state::{Connection, Flow, Sort, State};
 use super::view::{self, Panes};
@@ -131,15 +131,15 @@ fn press(state: &mut State, now: Instant, keys: &str) -> Flow {
     let mut flow = Flow::Continue;
     for key in keys.chars() {
         let code = match key {
-            '\n' => KeyCode::Enter,
-            '\t' => KeyCode::Tab,
-            '\x1b' => KeyCode::Esc,
-            '\x7f' => KeyCode::Backspace,
-            '^' => KeyCode::PageUp,
-            'v' => KeyCode::PageDown,
-            char => KeyCode::Char(char),
+            '\n' => Key::Enter,
+            '\t' => Key::Tab,
+            '\x1b' => Key::Escape,
+            '\x7f' => Key::Backspace,
+            '^' => Key::PageUp,
+            'v' => Key::PageDown,
+            char => Key::Char(char),
         };
-        flow = state.handle_key(now, KeyEvent::new(code, KeyModifiers::NONE));
+        flow = state.handle_key(now, code);
     }
     flow
 }
@@ -326,7 +326,7 @@ fn members_are_sorted_and_filtered_as_asked() {
     assert_eq!(names(&state).len(), 4);
     press(&mut state, now, "/q");
     assert_eq!(state.filter, "q", "keys are text while a filter is typed");
-    let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    let interrupt = Key::Interrupt;
     assert_eq!(state.handle_key(now, interrupt), Flow::Quit);
 }
 
