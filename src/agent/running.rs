@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT};
 
 use super::config::{Config, ConfigError};
 use super::daemon::{Exit, say};
+use super::discovery::Discovery;
 use super::files::Files;
 use super::handlers::{HandlerCommand, Handlers, Launch};
 use super::joining::{Joining, Progress};
@@ -37,6 +38,7 @@ pub(super) struct Agent {
     config: Config,
     log: LogControl,
     reporter: Reporter,
+    discovery: Option<Discovery>,
     leaving_until: Option<Instant>,
     exit: Exit,
 }
@@ -49,6 +51,7 @@ impl Agent {
         config: Config,
         log: LogControl,
         reporter: Reporter,
+        discovery: Option<Discovery>,
     ) -> Self {
         server.tell_events();
         let joining = server.with_cluster(|serf, now| Joining::start(now, &config, serf));
@@ -61,6 +64,7 @@ impl Agent {
             config,
             log,
             reporter,
+            discovery,
             leaving_until: None,
             exit: Exit::Graceful,
         };
@@ -81,6 +85,7 @@ impl Agent {
                 self.joining.poll_timeout(),
                 self.handlers.poll_timeout(),
                 self.reporter.poll_timeout(),
+                self.discovery.as_ref().and_then(Discovery::poll_timeout),
             ];
             let next = next.into_iter().flatten().min();
             let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
@@ -92,6 +97,9 @@ impl Agent {
                     ServerEvent::Signal(SIGHUP) => self.reload(reload()),
                     event => self.handle_event(now, event),
                 }
+            }
+            if let Some(discovery) = &mut self.discovery {
+                discovery.carry_out(now, &mut self.server);
             }
             self.run_handlers(now);
             self.keep_files();
@@ -120,11 +128,20 @@ impl Agent {
             ServerEvent::Child(job, ChildEvent::Exited(result)) => {
                 self.handlers.handle_exit(now, job, result);
             }
+            #[cfg(feature = "mdns")]
+            ServerEvent::Multicast { via, from, payload } => {
+                if let Some(discovery) = &mut self.discovery {
+                    discovery.handle_packet(now, via, from, &payload);
+                }
+            }
             ServerEvent::Evicted { reason } => {
                 error!("agent: {reason}");
                 self.exit = Exit::Abrupt;
             }
             ServerEvent::Completed { ticket, outcome } => {
+                if let Some(discovery) = &mut self.discovery {
+                    discovery.handle_completed(ticket, &outcome);
+                }
                 let progress = self.joining.handle_completed(now, ticket, &outcome);
                 if progress == Progress::GivenUp {
                     self.stop_abruptly();
