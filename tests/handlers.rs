@@ -51,6 +51,10 @@ fn ask(client: &mut Client, name: &str, payload: &[u8]) -> Vec<QueryReply> {
     replies
 }
 
+/// Prints what the agent tells a handler: but for what the reference doesn't, and what is the test's own.
+const ENVIRONMENT: &str =
+    "env | grep ^SERF_ | grep -v -e ^SERF_RPC -e ^SERF_SELF_IP= -e ^SERF_SELF_PORT= | sort";
+
 /// A line about a member has its tags last; the reference has them in any order.
 fn sorted_tags(line: &str) -> String {
     match line.rsplit_once('\t') {
@@ -71,10 +75,9 @@ fn handlers_see_the_same_as_the_reference_s() {
         let file = folder.path().join("seen");
         // One at a time, so that nothing interleaves.
         let script = format!(
-            "-event-handler=(env | grep ^SERF_ | grep -v ^SERF_RPC | sort; echo =; cat; echo .) >> {}",
+            "-event-handler=*=({ENVIRONMENT}; echo =; cat; echo .) >> {}",
             file.display()
         );
-        let script = script.replacen("-event-handler=", "-event-handler=*=", 1);
         let agent = Agent::start(
             kind,
             &[&script, "-tag", "role=web", "-tag", "Data-Centre.1=a b\tc"],
@@ -109,6 +112,202 @@ fn handlers_see_the_same_as_the_reference_s() {
     assert_eq!(seen[1], seen[0]);
 }
 
+/// What a handler of this kind of agent sees of other nodes: a line for each event and member.
+fn what_is_seen_of_others(kind: Kind) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("seen");
+    let script = format!(
+        "-event-handler=*=while IFS= read -r line; do echo \"$({ENVIRONMENT} | tr '\\n' ' ')|$line\"; done >> {}",
+        file.display()
+    );
+    // Not within the 3 s in which what happens to a node is taken together.
+    let soon = r#"{"reconnect_timeout": "4s", "tombstone_timeout": "4s"}"#;
+    let agent = Agent::start_with(kind, &[&script, "-profile=local"], Some(soon), None);
+    let has = |event: &str, name: &str| {
+        wait_for(&format!("{kind:?} sees {event} of {name}"), || {
+            let text = read(&file);
+            let mut lines = text.lines();
+            lines.any(|line| {
+                line.contains(&format!("SERF_EVENT={event} "))
+                    && line.contains(&format!("|{name}\t"))
+            })
+        });
+    };
+    let join = format!("-join=127.0.0.1:{}", agent.gossip_port);
+    let start = |name: &str| {
+        let name = format!("-node={name}");
+        Agent::start(
+            Kind::Serfling,
+            &[
+                &name,
+                &join,
+                "-tag=role=db",
+                "-tag=Data-Centre.1=a,b=c",
+                "-profile=local",
+            ],
+        )
+    };
+    // While there are only two of them, nobody else need confirm that one has failed.
+    let mut fails = start("n2");
+    has("member-join", "n2");
+    fails.child.kill().unwrap();
+    has("member-failed", "n2");
+    let leaves = start("n3");
+    has("member-join", "n3");
+    connect(&leaves)
+        .update_tags(&[("new", "1")], &["role"])
+        .unwrap();
+    has("member-update", "n3");
+    connect(&leaves).leave().unwrap();
+    has("member-leave", "n3");
+    has("member-reap", "n2");
+    has("member-reap", "n3");
+    let mut client = connect(&agent);
+    client.user_event("deploy", b"v1", true).unwrap();
+    ask(&mut client, "load", b"cpu");
+    wait_for("the rest", || {
+        read(&file).contains("|v1") && read(&file).contains("|cpu")
+    });
+    let text = read(&file);
+    let mut lines: Vec<String> = text.lines().map(sorted_tags).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn every_kind_of_event_looks_as_with_the_reference() {
+    let threads = Kind::BOTH.map(|kind| std::thread::spawn(move || what_is_seen_of_others(kind)));
+    let seen = threads.map(|thread| thread.join().unwrap());
+    assert_eq!(seen[0].len(), 10, "{seen:?}");
+    // Lamport times differ: they count what else happened.
+    let without_time = |lines: &[String]| {
+        let words = |line: &String| {
+            let words = line.split(' ').filter(|word| !word.contains("_LTIME="));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        lines.iter().map(words).collect::<Vec<_>>()
+    };
+    assert_eq!(without_time(&seen[1]), without_time(&seen[0]));
+}
+
+#[test]
+fn standard_error_can_be_kept_out_of_answers() {
+    let agent = Agent::start(
+        Kind::Serfling,
+        &[
+            "-handler-stdout-only",
+            "-event-handler=query:mixed=echo answer; echo complaint >&2",
+            "-event-handler=query:wrong=echo only a complaint >&2",
+        ],
+    );
+    let mut client = connect(&agent);
+    let replies = ask(&mut client, "mixed", b"");
+    let (from, payload) = ("n1".to_owned(), b"answer\n".to_vec());
+    assert_eq!(
+        replies,
+        [QueryReply::Response { from, payload }, QueryReply::Done]
+    );
+    assert_eq!(ask(&mut client, "wrong", b""), [QueryReply::Done]);
+    wait_for("both are logged", || {
+        let log = agent.log();
+        log.contains("printed errors: complaint\n")
+            && log.contains("printed errors: only a complaint\n")
+    });
+}
+
+#[test]
+fn an_answer_that_is_too_large_is_logged_with_both_sizes() {
+    let handler = "-event-handler=query=head -c 1500 /dev/zero | tr '\\0' x";
+    let agent = Agent::start(Kind::Serfling, &[handler]);
+    assert_eq!(ask(&mut connect(&agent), "big", b""), [QueryReply::Done]);
+    let log = agent.log();
+    assert!(
+        log.contains("with 1500 bytes: ") && log.contains("response exceeds limit of 1024 bytes"),
+        "{log}"
+    );
+}
+
+#[test]
+fn handlers_know_the_address_of_their_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("seen");
+    let script = format!(
+        "-event-handler=user=echo $SERF_SELF_IP $SERF_SELF_PORT >> {}",
+        file.display()
+    );
+    let agent = Agent::start(Kind::Serfling, &[&script]);
+    connect(&agent).user_event("x", b"", false).unwrap();
+    let expected = format!("127.0.0.1 {}\n", agent.gossip_port);
+    wait_for("the address", || read(&file) == expected);
+}
+
+/// A process that ends with the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn as_the_first_process_it_waits_for_orphans() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orphan");
+    let (rpc, gossip) = (common::agent::free_port(), common::agent::free_port());
+    // What it leaves behind leads a session of its own, and ends after its parent.
+    let script = format!(
+        "-event-handler=user=setsid sh -c 'sleep 0.2; echo gone >> {}' & echo started",
+        file.display()
+    );
+    let holder = std::process::Command::new("unshare")
+        .args([
+            "--pid",
+            "--fork",
+            "--kill-child",
+            Kind::Serfling.program(),
+            "agent",
+            "-node=n1",
+            "-log-level=err",
+        ])
+        .args([
+            format!("-bind=127.0.0.1:{gossip}"),
+            format!("-rpc-addr=127.0.0.1:{rpc}"),
+            script,
+        ])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("unshare runs: it is part of util-linux");
+    let mut holder = Killed(holder);
+    wait_for("the agent answers", || {
+        let ended = holder.0.try_wait().unwrap();
+        assert_eq!(
+            ended, None,
+            "no namespace of processes could be made: this test needs root"
+        );
+        std::net::TcpStream::connect(("127.0.0.1", rpc)).is_ok()
+    });
+    let address = format!("127.0.0.1:{rpc}").parse().unwrap();
+    let mut client = Client::connect(&Options::new(address)).unwrap();
+    for _ in 0..3 {
+        client.user_event("x", b"", false).unwrap();
+    }
+    wait_for("the orphans are through", || {
+        read(&file) == "gone\n".repeat(3)
+    });
+    let children = |pid: &str| read(Path::new(&format!("/proc/{pid}/task/{pid}/children")));
+    let agent = children(&holder.0.id().to_string());
+    assert!(!agent.trim().is_empty());
+    wait_for("nobody is left", || {
+        children(agent.trim()).trim().is_empty()
+    });
+    client.leave().unwrap();
+    wait_for("the end", || holder.0.try_wait().unwrap().is_some());
+}
+
 #[test]
 fn what_a_handler_prints_answers_a_query_as_with_the_reference() {
     let mut answers = Vec::new();
@@ -123,8 +322,15 @@ fn what_a_handler_prints_answers_a_query_as_with_the_reference() {
             ],
         );
         let mut client = connect(&agent);
-        let replies =
+        let mut replies =
             ["load", "fails", "silent", "long"].map(|name| ask(&mut client, name, b"cpu"));
+        if kind == Kind::Reference {
+            // At a query's end, until it notices, it sends answers of nobody.
+            let of_nobody = |reply: &QueryReply| matches!(reply, QueryReply::Response { from, .. } if from.is_empty());
+            for replies in &mut replies {
+                replies.retain(|reply| !of_nobody(reply));
+            }
+        }
         let log = agent.log();
         assert!(log.contains("exit status 3"), "{kind:?}: {log}");
         assert!(

@@ -181,6 +181,9 @@ pub struct Config {
     pub metrics_addr: Option<AddrParts>,
     /// How many commands of event handlers may run, and for how long.
     pub handler_limits: HandlerLimits,
+    /// Whether queries are answered with the standard output of event handlers alone; what they print to standard error
+    /// is logged then.
+    pub handler_stdout_only: bool,
     /// The set of timings.
     pub profile: Profile,
     /// Where the node remembers the cluster over a restart.

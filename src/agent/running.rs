@@ -23,7 +23,7 @@ use super::reload::Reload;
 use super::statsd::Reporter;
 use crate::cluster::Cluster;
 use crate::gossip::Queue;
-use crate::reactor::{ChildEvent, Server, ServerEvent};
+use crate::reactor::{ChildEvent, ErrorOutput, Server, ServerEvent};
 use crate::serf::Serf;
 
 /// How long a graceful leave may take after a signal (the reference's `gracefulTimeout`).
@@ -39,6 +39,7 @@ pub(super) struct Agent {
     log: LogControl,
     reporter: Reporter,
     discovery: Option<Discovery>,
+    error_output: ErrorOutput,
     leaving_until: Option<Instant>,
     exit: Exit,
 }
@@ -56,6 +57,11 @@ impl Agent {
         server.tell_events();
         let joining = server.with_cluster(|serf, now| Joining::start(now, &config, serf));
         let limits = config.handler_limits;
+        let error_output = if config.handler_stdout_only {
+            ErrorOutput::Apart
+        } else {
+            ErrorOutput::WithOutput
+        };
         let mut agent = Self {
             server,
             files,
@@ -65,6 +71,7 @@ impl Agent {
             log,
             reporter,
             discovery,
+            error_output,
             leaving_until: None,
             exit: Exit::Graceful,
         };
@@ -124,6 +131,9 @@ impl Agent {
             }
             ServerEvent::Child(job, ChildEvent::Output(bytes)) => {
                 self.handlers.handle_output(job, &bytes);
+            }
+            ServerEvent::Child(job, ChildEvent::Errors(bytes)) => {
+                self.handlers.handle_errors(job, &bytes);
             }
             ServerEvent::Child(job, ChildEvent::Exited(result)) => {
                 self.handlers.handle_exit(now, job, result);
@@ -234,9 +244,9 @@ impl Agent {
             .arg("-c")
             .arg(&*launch.script)
             .envs(launch.environment);
-        let started = self
-            .server
-            .start_child(launch.job, &mut command, launch.input);
+        let started =
+            self.server
+                .start_child(launch.job, &mut command, launch.input, self.error_output);
         if let Err(error) = started {
             let error = format!("it can't be started: {error}");
             self.handlers.handle_exit(now, launch.job, Err(error));

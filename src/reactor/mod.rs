@@ -18,7 +18,7 @@ mod network;
 mod resolver;
 mod socket;
 
-pub use children::ChildEvent;
+pub use children::{ChildEvent, ErrorOutput};
 pub use gossip_port::GossipPort;
 pub use listener::ListenError;
 #[cfg(feature = "mdns")]
@@ -346,9 +346,10 @@ impl<C: Cluster> Server<C> {
         number: u64,
         command: &mut Command,
         input: Vec<u8>,
+        errors: ErrorOutput,
     ) -> io::Result<()> {
         self.children
-            .start(self.poll.registry(), number, command, input)
+            .start(self.poll.registry(), number, command, input, errors)
     }
 
     /// Signals a child and all it has started.

@@ -107,6 +107,8 @@ settings! {
     "handler_timeout" -"handler-timeout" => handler_timeout: Duration;
     /// How many commands of one event handler run at once.
     "handler_parallel" -"handler-parallel" => handler_parallel: u64;
+    /// Whether queries are answered with the standard output of event handlers alone.
+    "handler_stdout_only" -"handler-stdout-only" => handler_stdout_only: bool;
     /// How many commands of all event handlers run at once.
     "handlers_running_max" => handlers_running_max: u64;
     /// Keeps clusters apart that share a network; all nodes of one have the same.
