@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::decode::Settings;
 use super::resolve::host_name;
 use super::*;
 
@@ -187,6 +188,23 @@ fn every_key_of_a_file_arrives() {
     let files = self::config(r#"{"tags_file": "/t", "keyring_file": "/k"}"#);
     assert_eq!(files.tags_file.as_deref(), Some(Path::new("/t")));
     assert_eq!(files.keyring_file.as_deref(), Some(Path::new("/k")));
+}
+
+#[test]
+fn every_key_is_in_the_documentation() {
+    let readme = include_str!("../../../README.md");
+    let table = include_str!("../../../docs/compatibility.md");
+    for key in PartialConfig::KEYS {
+        let quoted = format!("`{}`", key.name);
+        let begun = format!("`{}`:", key.name);
+        assert!(
+            [readme, table]
+                .iter()
+                .any(|text| text.contains(&quoted) || text.contains(&begun)),
+            "{}",
+            key.name
+        );
+    }
 }
 
 #[test]
