@@ -428,6 +428,57 @@ fn a_hung_handler_holds_up_nothing_but_itself() {
 }
 
 #[test]
+fn clients_that_go_while_a_handler_runs_take_nobody_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = format!("-snapshot={}", folder.path().join("snapshot").display());
+    let slow = "-event-handler=user=sleep 0.05";
+    let agent = Agent::start(Kind::Serfling, &[slow, &snapshot]);
+    let mut client = connect(&agent);
+    let stream = client.stream("user").unwrap();
+    for number in 0..20 {
+        let mut others: Vec<Client> = (0..8).map(|_| connect(&agent)).collect();
+        for other in &mut others {
+            other.stream("*").unwrap();
+        }
+        client
+            .user_event(&format!("e{number}"), b"", false)
+            .unwrap();
+        wait_for("the handler runs", || counter(&mut client, "running") > 0);
+        drop(others);
+    }
+    for _ in 0..20 {
+        let event = client.next(&stream, Some(common::PATIENCE)).unwrap();
+        assert!(event.is_some());
+    }
+    wait_for("all are through", || counter(&mut client, "started") == 20);
+    assert_eq!(counter(&mut client, "dropped"), 0);
+}
+
+#[test]
+fn a_handler_that_does_not_end_when_told_is_killed_with_what_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let stubborn = format!(
+        "-event-handler=user=trap '' TERM; sleep 600 & echo $$ $! >> {}; wait; wait",
+        file.display()
+    );
+    let agent = Agent::start(Kind::Serfling, &[&stubborn, "-handler-timeout=100ms"]);
+    let mut client = connect(&agent);
+    client.user_event("x", b"", false).unwrap();
+    wait_for("it has failed", || counter(&mut client, "failed") == 1);
+    assert!(agent.log().contains("signal 9"), "{}", agent.log());
+    let pids = read(&file);
+    assert_eq!(pids.split_whitespace().count(), 2);
+    for pid in pids.split_whitespace() {
+        // Its parent may have to wait for it still.
+        wait_for("it is gone", || {
+            let status = read(Path::new(&format!("/proc/{pid}/status")));
+            status.is_empty() || status.contains("State:\tZ")
+        });
+    }
+}
+
+#[test]
 fn a_handler_is_over_when_its_process_is() {
     // What it leaves in the background keeps its output open.
     let agent = Agent::start(
