@@ -1,5 +1,5 @@
 //! Discovery by multicast DNS, with the reference's agents and our own, on the loopback interface and between network
-//! namespaces. The latter need root, util-linux and iproute2: `tests/run` sees to them.
+//! namespaces. The latter need util-linux, iproute2, and root or a system that lets its users make namespaces.
 
 #![cfg(feature = "mdns")]
 #![allow(
@@ -22,6 +22,34 @@ use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, QCLASS, QTYPE, Question};
 use socket2::{Domain, Socket, Type};
 
+/// What makes `unshare` the root of a namespace of users, where it is not root already.
+fn as_root() -> &'static [&'static str] {
+    if rustix::process::geteuid().is_root() {
+        &[]
+    } else {
+        &["--map-root-user"]
+    }
+}
+
+/// Holds a network namespace that `unshare`, as it is begun here, makes.
+fn hold(unshare: &mut Command) -> Child {
+    let command = unshare.args(["--net", "sleep", "600"]).stdin(Stdio::null());
+    let mut holder = command
+        .spawn()
+        .expect("unshare runs: it is part of util-linux");
+    let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let link = format!("/proc/{}/ns/net", holder.id());
+    wait_for("a network namespace", || {
+        let ended = holder.try_wait().unwrap();
+        assert_eq!(
+            ended, None,
+            "no network namespace could be made: this test needs root, or namespaces of users"
+        );
+        std::fs::read_link(&link).is_ok_and(|theirs| theirs != ours)
+    });
+    holder
+}
+
 /// Two network namespaces with a wire between them, where nothing else is.
 struct Wire {
     ends: [Child; 2],
@@ -30,26 +58,20 @@ struct Wire {
 
 impl Wire {
     fn new() -> Self {
-        let hold = || {
-            let mut command = Command::new("unshare");
-            command.args(["--net", "sleep", "600"]).stdin(Stdio::null());
-            command
-                .spawn()
-                .expect("unshare runs: it is part of util-linux")
+        let first = hold(Command::new("unshare").args(as_root()));
+        // A wire goes between namespaces of one user only.
+        let inside = [
+            "--user",
+            "--preserve-credentials",
+            "--target",
+            &first.id().to_string(),
+            "unshare",
+        ];
+        let second = match as_root() {
+            [] => hold(&mut Command::new("unshare")),
+            _ => hold(Command::new("nsenter").args(inside)),
         };
-        let mut ends = [hold(), hold()];
-        let ours = std::fs::read_link("/proc/self/ns/net").unwrap();
-        for end in &mut ends {
-            let link = format!("/proc/{}/ns/net", end.id());
-            wait_for("a network namespace", || {
-                let ended = end.try_wait().unwrap();
-                assert_eq!(
-                    ended, None,
-                    "no network namespace could be made: this test needs root"
-                );
-                std::fs::read_link(&link).is_ok_and(|theirs| theirs != ours)
-            });
-        }
+        let ends = [first, second];
         let folder = tempfile::tempdir().unwrap();
         let wire = Self { ends, folder };
         let other = wire.ends[1].id();
@@ -90,7 +112,11 @@ impl Wire {
 
     fn command(&self, at: usize, words: &[&str]) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--net", "--target", &self.ends[at].id().to_string()]);
+        let holder = self.ends[at].id().to_string();
+        command.args(["--net", "--target", &holder]);
+        if !as_root().is_empty() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
         command.args(words);
         command
     }
