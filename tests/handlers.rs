@@ -228,6 +228,34 @@ fn an_answer_that_is_too_large_is_logged_with_both_sizes() {
 }
 
 #[test]
+fn handlers_inherit_nothing_but_what_the_reference_s_do() {
+    let seen = Kind::BOTH.map(|kind| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("seen");
+        let script = format!(
+            "-event-handler=user=(ls /proc/self/fd; grep -e ^SigBlk -e ^SigIgn /proc/self/status; pwd; umask; echo .) > {}",
+            file.display()
+        );
+        let agent = Agent::start(kind, &[&script]);
+        let mut client = connect(&agent);
+        let _stream = client.stream("*").unwrap();
+        client.user_event("x", b"", false).unwrap();
+        wait_for("the handler has run", || read(&file).ends_with(".\n"));
+        let line = |line: &str| match line.split_once(":\t") {
+            // Two signals are the C library's own: it has them ignored until a program has set itself up.
+            Some((name, mask)) => {
+                let mask = u64::from_str_radix(mask, 16).unwrap() & !(0b11 << 31);
+                format!("{name} {mask:x}")
+            }
+            None => line.to_owned(),
+        };
+        read(&file).lines().map(line).collect::<Vec<_>>()
+    });
+    assert!(seen[0].contains(&"SigIgn 0".to_owned()), "{seen:?}");
+    assert_eq!(seen[1], seen[0]);
+}
+
+#[test]
 fn handlers_know_the_address_of_their_node() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("seen");

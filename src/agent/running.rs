@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT};
 
 use super::config::{Config, ConfigError};
-use super::daemon::{Exit, say};
+use super::daemon::{Exit, RPC_AUTH_VARIABLE, say};
 use super::discovery::Discovery;
 use super::files::Files;
 use super::handlers::{HandlerCommand, Handlers, Launch};
@@ -243,6 +243,9 @@ impl Agent {
         command
             .arg("-c")
             .arg(&*launch.script)
+            // Between this process and who started it.
+            .env_remove(RPC_AUTH_VARIABLE)
+            .env_remove(readiness::VARIABLE)
             .envs(launch.environment);
         let started =
             self.server
