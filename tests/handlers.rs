@@ -583,7 +583,7 @@ fn sighup_changes_handlers_and_tags_and_says_what_it_did_not() {
     assert!(
         agent
             .log()
-            .contains("Other changes take effect at the next start")
+            .contains("Changes of snapshot_path take effect at the next start")
     );
     client.user_event("x", b"", false).unwrap();
     wait_for("the other handler runs", || {

@@ -125,6 +125,8 @@ impl Profile {
 /// The whole configuration of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// What was set, as it was written.
+    pub set: PartialConfig,
     /// The node's name.
     pub node_name: String,
     /// Whether to do without network coordinates.

@@ -43,6 +43,18 @@ macro_rules! settings {
             }
         }
 
+        impl $name {
+            /// The keys whose values differ.
+            #[must_use]
+            pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                $(if self.$field != other.$field {
+                    keys.push($key);
+                })*
+                keys
+            }
+        }
+
         impl Setting for $name {
             fn decode<'de, D: Deserializer<'de>>(
                 key: &str,

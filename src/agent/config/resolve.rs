@@ -52,6 +52,7 @@ impl Config {
             warnings.push("MsgpackUseNewTimeFormat has no effect".to_owned());
         }
         let config = Self {
+            set: set.clone(),
             node_name: or_else(set.node_name, host_name),
             disable_coordinates: set.disable_coordinates,
             tags: tags(set.tags, set.role, warnings),

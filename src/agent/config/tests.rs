@@ -105,6 +105,7 @@ fn every_key_of_a_file_arrives() {
     );
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     let expected = Config {
+        set: config.set.clone(),
         rpc_queue_bytes: 4 * 1024 * 1024,
         rpc_overflow: Overflow::Drop,
         node_name: "n1".to_owned(),
