@@ -11,8 +11,8 @@
 //! Data flows one way through three rings:
 //!
 //! - [`reactor`] is the only code that touches sockets, signals and the clock: one mio `Poll`, one thread.
-//! - [`rpc`] (sessions of RPC clients) and [`gossip`] (SWIM packets and streams) are protocol cores. They do no I/O
-//!   and read no clock: `now` is an argument, randomness comes from a generator they are given.
+//! - [`rpc`] (sessions of RPC clients), [`gossip`] (SWIM packets and streams) and `mdns` (multicast DNS, a feature of
+//!   the crate) are protocol cores. They do no I/O and read no clock: `now` is an argument, randomness comes from a generator they are given.
 //! - [`cluster`] is what the RPC server needs of a cluster, as a trait; [`cluster::Standalone`] is a cluster of one.
 //!
 //! Every core speaks the same verbs: `handle_…` pushes input in, `poll_…` pulls output out until it returns `None`.
@@ -27,6 +27,8 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod gossip;
+#[cfg(feature = "mdns")]
+pub mod mdns;
 pub mod msgpack;
 pub mod reactor;
 pub mod rpc;

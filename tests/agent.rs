@@ -202,7 +202,22 @@ fn the_metrics_page_is_prometheus_s() {
     assert!(value("serfling_rpc_requests_total", None) >= 1.0);
     assert!(value("serfling_loop_turns_total", None) > 3.0);
     assert!(value("process_resident_memory_bytes", None) > 1e6);
-    value("serfling_gossip_packets_in_total", None);
+    for name in [
+        "packets_in",
+        "probe_acks",
+        "probe_ack_micros",
+        "queue_drops",
+    ] {
+        value(&format!("serfling_gossip_{name}_total"), None);
+    }
+    for name in [
+        "dropped_events",
+        "dropped_lines",
+        "dropped_answers",
+        "events",
+    ] {
+        value(&format!("serfling_rpc_{name}_total"), None);
+    }
     assert!(fetch(port, "GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
     assert!(
         fetch(port, &"x".repeat(20_000)).is_empty()

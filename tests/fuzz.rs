@@ -11,6 +11,9 @@
 mod gossip_harness;
 #[path = "../fuzz/harness.rs"]
 mod harness;
+#[cfg(feature = "mdns")]
+#[path = "../fuzz/mdns_harness.rs"]
+mod mdns_harness;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -90,4 +93,10 @@ fn snapshots() {
 #[test]
 fn keyrings() {
     run("keyring", gossip_harness::keyring, 10_000);
+}
+
+#[cfg(feature = "mdns")]
+#[test]
+fn multicast_dns() {
+    run("mdns", mdns_harness::mdns, 10_000);
 }

@@ -44,6 +44,10 @@ fn ask(kind: Kind, client: &mut Client, name: &str, payload: &[u8]) -> Vec<Query
     replies(kind, client, &answers)
 }
 
+/// Prints what the agent tells a handler: but for what the reference doesn't, and what is the test's own.
+const ENVIRONMENT: &str =
+    "env | grep ^SERF_ | grep -v -e ^SERF_RPC -e ^SERF_SELF_IP= -e ^SERF_SELF_PORT= | sort";
+
 /// A line about a member has its tags last; the reference has them in any order.
 fn sorted_tags(line: &str) -> String {
     match line.rsplit_once('\t') {
@@ -64,10 +68,9 @@ fn handlers_see_the_same_as_the_reference_s() {
         let file = folder.path().join("seen");
         // One at a time, so that nothing interleaves.
         let script = format!(
-            "-event-handler=(env | grep ^SERF_ | grep -v ^SERF_RPC | sort; echo =; cat; echo .) >> {}",
+            "-event-handler=*=({ENVIRONMENT}; echo =; cat; echo .) >> {}",
             file.display()
         );
-        let script = script.replacen("-event-handler=", "-event-handler=*=", 1);
         let agent = Agent::start(
             kind,
             &[&script, "-tag", "role=web", "-tag", "Data-Centre.1=a b\tc"],
@@ -100,6 +103,242 @@ fn handlers_see_the_same_as_the_reference_s() {
         seen.push(text.lines().map(sorted_tags).collect::<Vec<_>>());
     }
     assert_eq!(seen[1], seen[0]);
+}
+
+/// What a handler of this kind of agent sees of other nodes: a line for each event and member.
+fn what_is_seen_of_others(kind: Kind) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("seen");
+    let script = format!(
+        "-event-handler=*=while IFS= read -r line; do echo \"$({ENVIRONMENT} | tr '\\n' ' ')|$line\"; done >> {}",
+        file.display()
+    );
+    // Not within the 3 s in which what happens to a node is taken together.
+    let soon = r#"{"reconnect_timeout": "4s", "tombstone_timeout": "4s"}"#;
+    let agent = Agent::start_with(kind, &[&script, "-profile=local"], Some(soon), None);
+    let has = |event: &str, name: &str| {
+        wait_for(&format!("{kind:?} sees {event} of {name}"), || {
+            let text = read(&file);
+            let mut lines = text.lines();
+            lines.any(|line| {
+                line.contains(&format!("SERF_EVENT={event} "))
+                    && line.contains(&format!("|{name}\t"))
+            })
+        });
+    };
+    let join = format!("-join=127.0.0.1:{}", agent.gossip_port);
+    let start = |name: &str| {
+        let name = format!("-node={name}");
+        Agent::start(
+            Kind::Serfling,
+            &[
+                &name,
+                &join,
+                "-tag=role=db",
+                "-tag=Data-Centre.1=a,b=c",
+                "-profile=local",
+            ],
+        )
+    };
+    // While there are only two of them, nobody else need confirm that one has failed.
+    let mut fails = start("n2");
+    has("member-join", "n2");
+    fails.child.kill().unwrap();
+    has("member-failed", "n2");
+    let leaves = start("n3");
+    has("member-join", "n3");
+    connect(&leaves)
+        .update_tags(&[("new", "1")], &["role"])
+        .unwrap();
+    has("member-update", "n3");
+    connect(&leaves).leave().unwrap();
+    has("member-leave", "n3");
+    has("member-reap", "n2");
+    has("member-reap", "n3");
+    let mut client = connect(&agent);
+    client.user_event("deploy", b"v1", true).unwrap();
+    ask(kind, &mut client, "load", b"cpu");
+    wait_for("the rest", || {
+        read(&file).contains("|v1") && read(&file).contains("|cpu")
+    });
+    let text = read(&file);
+    let mut lines: Vec<String> = text.lines().map(sorted_tags).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn every_kind_of_event_looks_as_with_the_reference() {
+    let threads = Kind::BOTH.map(|kind| std::thread::spawn(move || what_is_seen_of_others(kind)));
+    let seen = threads.map(|thread| thread.join().unwrap());
+    assert_eq!(seen[0].len(), 10, "{seen:?}");
+    // Lamport times differ: they count what else happened.
+    let without_time = |lines: &[String]| {
+        let words = |line: &String| {
+            let words = line.split(' ').filter(|word| !word.contains("_LTIME="));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        lines.iter().map(words).collect::<Vec<_>>()
+    };
+    assert_eq!(without_time(&seen[1]), without_time(&seen[0]));
+}
+
+#[test]
+fn standard_error_can_be_kept_out_of_answers() {
+    let agent = Agent::start(
+        Kind::Serfling,
+        &[
+            "-handler-stdout-only",
+            "-event-handler=query:mixed=echo answer; echo complaint >&2",
+            "-event-handler=query:wrong=echo only a complaint >&2",
+        ],
+    );
+    let mut client = connect(&agent);
+    let replies = ask(Kind::Serfling, &mut client, "mixed", b"");
+    let (from, payload) = ("n1".to_owned(), b"answer\n".to_vec());
+    assert_eq!(
+        replies,
+        [QueryReply::Response { from, payload }, QueryReply::Done]
+    );
+    assert_eq!(
+        ask(Kind::Serfling, &mut client, "wrong", b""),
+        [QueryReply::Done]
+    );
+    wait_for("both are logged", || {
+        let log = agent.log();
+        log.contains("printed errors: complaint\n")
+            && log.contains("printed errors: only a complaint\n")
+    });
+}
+
+#[test]
+fn an_answer_that_is_too_large_is_logged_with_both_sizes() {
+    let handler = "-event-handler=query=head -c 1500 /dev/zero | tr '\\0' x";
+    let agent = Agent::start(Kind::Serfling, &[handler]);
+    assert_eq!(
+        ask(Kind::Serfling, &mut connect(&agent), "big", b""),
+        [QueryReply::Done]
+    );
+    let log = agent.log();
+    assert!(
+        log.contains("with 1500 bytes: ") && log.contains("response exceeds limit of 1024 bytes"),
+        "{log}"
+    );
+}
+
+#[test]
+fn handlers_inherit_nothing_but_what_the_reference_s_do() {
+    let seen = Kind::BOTH.map(|kind| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("seen");
+        let script = format!(
+            "-event-handler=user=(ls /proc/self/fd; grep -e ^SigBlk -e ^SigIgn /proc/self/status; pwd; umask; echo .) > {}",
+            file.display()
+        );
+        let agent = Agent::start(kind, &[&script]);
+        let mut client = connect(&agent);
+        let _stream = client.stream("*").unwrap();
+        client.user_event("x", b"", false).unwrap();
+        wait_for("the handler has run", || read(&file).ends_with(".\n"));
+        let line = |line: &str| match line.split_once(":\t") {
+            // Two signals are the C library's own: it has them ignored until a program has set itself up.
+            Some((name, mask)) => {
+                let mask = u64::from_str_radix(mask, 16).unwrap() & !(0b11 << 31);
+                format!("{name} {mask:x}")
+            }
+            None => line.to_owned(),
+        };
+        read(&file).lines().map(line).collect::<Vec<_>>()
+    });
+    assert!(seen[0].contains(&"SigIgn 0".to_owned()), "{seen:?}");
+    assert_eq!(seen[1], seen[0]);
+}
+
+#[test]
+fn handlers_know_the_address_of_their_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("seen");
+    let script = format!(
+        "-event-handler=user=echo $SERF_SELF_IP $SERF_SELF_PORT >> {}",
+        file.display()
+    );
+    let agent = Agent::start(Kind::Serfling, &[&script]);
+    connect(&agent).user_event("x", b"", false).unwrap();
+    let expected = format!("127.0.0.1 {}\n", agent.gossip_port);
+    wait_for("the address", || read(&file) == expected);
+}
+
+/// A process that ends with the test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn as_the_first_process_it_waits_for_orphans() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("orphan");
+    let (rpc, gossip) = (common::agent::free_port(), common::agent::free_port());
+    // What it leaves behind leads a session of its own, and ends after its parent.
+    let script = format!(
+        "-event-handler=user=setsid sh -c 'sleep 0.2; echo gone >> {}' & echo started",
+        file.display()
+    );
+    let as_root: &[&str] = if rustix::process::geteuid().is_root() {
+        &[]
+    } else {
+        &["--map-root-user"]
+    };
+    let holder = std::process::Command::new("unshare")
+        .args(as_root)
+        .args([
+            "--pid",
+            "--fork",
+            "--kill-child",
+            Kind::Serfling.program(),
+            "agent",
+            "-node=n1",
+            "-log-level=err",
+        ])
+        .args([
+            format!("-bind=127.0.0.1:{gossip}"),
+            format!("-rpc-addr=127.0.0.1:{rpc}"),
+            script,
+        ])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("unshare runs: it is part of util-linux");
+    let mut holder = Killed(holder);
+    wait_for("the agent answers", || {
+        let ended = holder.0.try_wait().unwrap();
+        assert_eq!(
+            ended, None,
+            "no namespace of processes could be made: this test needs root, or namespaces of users"
+        );
+        std::net::TcpStream::connect(("127.0.0.1", rpc)).is_ok()
+    });
+    let address = format!("127.0.0.1:{rpc}").parse().unwrap();
+    let mut client = Client::connect(&Options::new(address)).unwrap();
+    for _ in 0..3 {
+        client.user_event("x", b"", false).unwrap();
+    }
+    wait_for("the orphans are through", || {
+        read(&file) == "gone\n".repeat(3)
+    });
+    let children = |pid: &str| read(Path::new(&format!("/proc/{pid}/task/{pid}/children")));
+    let agent = children(&holder.0.id().to_string());
+    assert!(!agent.trim().is_empty());
+    wait_for("nobody is left", || {
+        children(agent.trim()).trim().is_empty()
+    });
+    client.leave().unwrap();
+    wait_for("the end", || holder.0.try_wait().unwrap().is_some());
 }
 
 #[test]
@@ -215,6 +454,57 @@ fn a_hung_handler_holds_up_nothing_but_itself() {
 }
 
 #[test]
+fn clients_that_go_while_a_handler_runs_take_nobody_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = format!("-snapshot={}", folder.path().join("snapshot").display());
+    let slow = "-event-handler=user=sleep 0.05";
+    let agent = Agent::start(Kind::Serfling, &[slow, &snapshot]);
+    let mut client = connect(&agent);
+    let stream = client.stream("user").unwrap();
+    for number in 0..20 {
+        let mut others: Vec<Client> = (0..8).map(|_| connect(&agent)).collect();
+        for other in &mut others {
+            other.stream("*").unwrap();
+        }
+        client
+            .user_event(&format!("e{number}"), b"", false)
+            .unwrap();
+        wait_for("the handler runs", || counter(&mut client, "running") > 0);
+        drop(others);
+    }
+    for _ in 0..20 {
+        let event = client.next(&stream, Some(common::PATIENCE)).unwrap();
+        assert!(event.is_some());
+    }
+    wait_for("all are through", || counter(&mut client, "started") == 20);
+    assert_eq!(counter(&mut client, "dropped"), 0);
+}
+
+#[test]
+fn a_handler_that_does_not_end_when_told_is_killed_with_what_it_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pids");
+    let stubborn = format!(
+        "-event-handler=user=trap '' TERM; sleep 600 & echo $$ $! >> {}; wait; wait",
+        file.display()
+    );
+    let agent = Agent::start(Kind::Serfling, &[&stubborn, "-handler-timeout=100ms"]);
+    let mut client = connect(&agent);
+    client.user_event("x", b"", false).unwrap();
+    wait_for("it has failed", || counter(&mut client, "failed") == 1);
+    assert!(agent.log().contains("signal 9"), "{}", agent.log());
+    let pids = read(&file);
+    assert_eq!(pids.split_whitespace().count(), 2);
+    for pid in pids.split_whitespace() {
+        // Its parent may have to wait for it still.
+        wait_for("it is gone", || {
+            let status = read(Path::new(&format!("/proc/{pid}/status")));
+            status.is_empty() || status.contains("State:\tZ")
+        });
+    }
+}
+
+#[test]
 fn a_handler_is_over_when_its_process_is() {
     // What it leaves in the background keeps its output open.
     let agent = Agent::start(
@@ -285,7 +575,7 @@ fn sighup_changes_handlers_and_tags_and_says_what_it_did_not() {
     assert!(
         agent
             .log()
-            .contains("Other changes take effect at the next start")
+            .contains("Changes of snapshot_path take effect at the next start")
     );
     client.user_event("x", b"", false).unwrap();
     wait_for("the other handler runs", || {

@@ -125,6 +125,8 @@ impl Profile {
 /// The whole configuration of an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// What was set, as it was written.
+    pub set: PartialConfig,
     /// The node's name.
     pub node_name: String,
     /// Whether to do without network coordinates.
@@ -185,6 +187,9 @@ pub struct Config {
     pub metrics_addr: Option<AddrParts>,
     /// How many commands of event handlers may run, and for how long.
     pub handler_limits: HandlerLimits,
+    /// Whether queries are answered with the standard output of event handlers alone; what they print to standard error
+    /// is logged then.
+    pub handler_stdout_only: bool,
     /// The set of timings.
     pub profile: Profile,
     /// Where the node remembers the cluster over a restart.

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 
 use super::config::host_name;
 use super::config::{Config, ConfigError, PartialConfig};
+use super::discovery::{self, DiscoverError, Discovery};
 use super::log::{LogError, LogOptions, install};
 use super::node::{self, Node, NodeError};
 use super::running::Agent;
@@ -45,9 +46,9 @@ pub enum DaemonError {
         /// What the system says.
         source: io::Error,
     },
-    /// The agent can't do what a key asks, and to start without it would do harm.
-    #[error("{0} is set, but this agent can't do that yet: remove it")]
-    CantDo(&'static str),
+    /// Other nodes can't be found by multicast DNS.
+    #[error("discover: {0}")]
+    Discover(#[from] DiscoverError),
     /// The metrics page can't be served.
     #[error("can't serve metrics at {address}: {source}")]
     Metrics {
@@ -84,7 +85,6 @@ pub enum Exit {
 /// [`DaemonError`].
 pub fn run(files: &[PathBuf], flags: &PartialConfig) -> Result<Exit, DaemonError> {
     let (config, warnings) = Config::load(flags.clone(), files)?;
-    refuse_what_cant_be_done(&config)?;
     say("==> Starting Serf agent...");
     let log = install(LogOptions {
         level: config.log_level,
@@ -123,8 +123,9 @@ pub fn run(files: &[PathBuf], flags: &PartialConfig) -> Result<Exit, DaemonError
         })?;
     }
     print_banner(&config, &bind_addr, &rpc_addr, encrypted);
+    let discovery = Discovery::open(&config, &bind_addr.ip(), &mut server)?;
     let reporter = reporter(&config)?;
-    let agent = Agent::new(server, kept, config, log, reporter);
+    let agent = Agent::new(server, kept, config, log, reporter, discovery);
     let exit = agent.run(|| Config::load(flags.clone(), files).map(|(config, _)| config))?;
     info!("agent: shutdown complete");
     Ok(exit)
@@ -136,18 +137,9 @@ pub fn run(files: &[PathBuf], flags: &PartialConfig) -> Result<Exit, DaemonError
 /// [`DaemonError`].
 pub fn check(files: &[PathBuf], flags: &PartialConfig) -> Result<Vec<String>, DaemonError> {
     let (config, warnings) = Config::load(flags.clone(), files)?;
-    refuse_what_cant_be_done(&config)?;
+    discovery::check(&config)?;
     node::check(&config)?;
     Ok(warnings)
-}
-
-/// What the agent can't do yet, where starting without it would do harm.
-fn refuse_what_cant_be_done(config: &Config) -> Result<(), DaemonError> {
-    let asked = [("discover (-discover)", config.discover.is_some())];
-    match asked.into_iter().find(|(_, asked)| *asked) {
-        Some((key, _)) => Err(DaemonError::CantDo(key)),
-        None => Ok(()),
-    }
 }
 
 /// Reports figures to whom the configuration names.
@@ -200,6 +192,9 @@ fn print_banner(
     line("Snapshot", &config.snapshot_path.is_some());
     line("Profile", &config.profile.as_str());
     line("Message Compression Enabled", &config.enable_compression);
+    if let Some(cluster) = &config.discover {
+        line("mDNS cluster", cluster);
+    }
     say("\n==> Log data will now stream in as it occurs:\n");
 }
 

@@ -111,10 +111,27 @@ struct Job {
     handler: usize,
     command: Arc<str>,
     invocation: Arc<Invocation>,
-    output: VecDeque<u8>,
-    output_bytes: u64,
+    output: Tail,
+    /// Its standard error, where that is apart.
+    errors: Tail,
     slow: TimerKey,
     limit: Option<TimerKey>,
+}
+
+/// The end of what a command prints.
+#[derive(Debug, Default)]
+struct Tail {
+    bytes: VecDeque<u8>,
+    written: u64,
+}
+
+impl Tail {
+    fn extend(&mut self, bytes: &[u8]) {
+        self.written += bytes.len() as u64;
+        self.bytes.extend(bytes);
+        let excess = self.bytes.len().saturating_sub(OUTPUT_BYTES_MAX);
+        self.bytes.drain(..excess);
+    }
 }
 
 #[derive(Debug)]
@@ -275,8 +292,8 @@ impl Handlers {
             handler: at,
             command: Arc::clone(&handler.command),
             invocation,
-            output: VecDeque::new(),
-            output_bytes: 0,
+            output: Tail::default(),
+            errors: Tail::default(),
             slow: self.wheel.insert(now + SLOW, Timer::Slow(job)),
             limit: timeout.map(|time| self.wheel.insert(now + time, Timer::Timeout(job))),
         };
@@ -288,10 +305,14 @@ impl Handlers {
     /// A command printed something.
     pub fn handle_output(&mut self, job: u64, bytes: &[u8]) {
         if let Some(job) = self.jobs.get_mut(&job) {
-            job.output_bytes += bytes.len() as u64;
             job.output.extend(bytes);
-            let excess = job.output.len().saturating_sub(OUTPUT_BYTES_MAX);
-            job.output.drain(..excess);
+        }
+    }
+
+    /// A command printed something to its standard error, where that is no part of its output.
+    pub fn handle_errors(&mut self, job: u64, bytes: &[u8]) {
+        if let Some(job) = self.jobs.get_mut(&job) {
+            job.errors.extend(bytes);
         }
     }
 
@@ -308,13 +329,21 @@ impl Handlers {
         if let Some(handler) = self.handlers.get_mut(job.handler) {
             handler.running -= 1;
         }
-        if job.output_bytes > OUTPUT_BYTES_MAX as u64 {
+        if job.output.written > OUTPUT_BYTES_MAX as u64 {
             warn!(
                 "agent: Script '{}' generated {} bytes of output, truncated to {OUTPUT_BYTES_MAX}",
-                job.command, job.output_bytes
+                job.command, job.output.written
             );
         }
-        let output: Vec<u8> = job.output.into();
+        let errors: Vec<u8> = job.errors.bytes.into();
+        if !errors.is_empty() {
+            warn!(
+                "agent: Script '{}' printed errors: {}",
+                job.command,
+                String::from_utf8_lossy(&errors).trim_end()
+            );
+        }
+        let output: Vec<u8> = job.output.bytes.into();
         debug!(
             "agent: Event '{}' script output: {}",
             job.invocation.event,

@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod daemon;
+#[cfg_attr(not(feature = "mdns"), path = "no_discovery.rs")]
+mod discovery;
 mod files;
 pub mod handlers;
 mod joining;

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// Environment variable with the service manager's socket.
-const VARIABLE: &str = "NOTIFY_SOCKET";
+pub(super) const VARIABLE: &str = "NOTIFY_SOCKET";
 
 /// How far the agent is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

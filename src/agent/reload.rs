@@ -8,14 +8,17 @@ use log::{info, warn};
 use super::config::Config;
 use crate::cluster::Tags;
 
+/// The keys that a running agent takes over.
+const RELOADED: [&str; 4] = ["log_level", "event_handlers", "tags", "role"];
+
 /// What a reload does.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reload {
     /// The node's tags from now on, if they change.
     pub(super) tags: Option<Tags>,
     done: Vec<String>,
-    /// Something else has changed.
-    more: bool,
+    /// The keys of what else has changed.
+    more: Vec<&'static str>,
 }
 
 impl Reload {
@@ -32,17 +35,9 @@ impl Reload {
         if tags.is_some() {
             done.push("tags".to_owned());
         }
-        let reloaded = Config {
-            log_level: from.log_level,
-            event_handlers: from.event_handlers.clone(),
-            tags: from.tags.clone(),
-            ..to.clone()
-        };
-        Self {
-            tags,
-            done,
-            more: reloaded != *from,
-        }
+        let mut more = from.set.differing(&to.set);
+        more.retain(|key| !RELOADED.contains(key));
+        Self { tags, done, more }
     }
 
     pub(super) fn tell(&self) {
@@ -53,9 +48,10 @@ impl Reload {
         } else {
             info!("agent: Reloaded {}", self.done.join(", "));
         }
-        if self.more {
+        if !self.more.is_empty() {
             warn!(
-                "agent: Other changes take effect at the next start: only the log level, event handlers and tags are taken over"
+                "agent: Changes of {} take effect at the next start: only the log level, event handlers and tags are taken over",
+                self.more.join(", ")
             );
         }
     }
@@ -107,7 +103,7 @@ mod tests {
         let expected = tags(&[("role", "db"), ("new", "2"), ("mine", "b"), ("rpc", "x")]);
         assert_eq!(reload.tags, Some(expected));
         assert_eq!(reload.done, ["the log level, DEBUG", "tags"]);
-        assert!(!reload.more);
+        assert!(reload.more.is_empty());
     }
 
     #[test]
@@ -117,9 +113,9 @@ mod tests {
         let reload = Reload::plan(&from, &to, &tags(&[("kept", "1")]));
         assert_eq!(
             (reload.tags, reload.done.len(), reload.more),
-            (None, 0, true)
+            (None, 0, vec!["tags_file", "bind"])
         );
         let same = Reload::plan(&to, &to, &tags(&[("rpc", "1")]));
-        assert_eq!((same.tags, same.more), (None, false));
+        assert_eq!((same.tags, same.more), (None, vec![]));
     }
 }

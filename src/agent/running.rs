@@ -12,7 +12,8 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT};
 
 use super::config::{Config, ConfigError};
-use super::daemon::{Exit, say};
+use super::daemon::{Exit, RPC_AUTH_VARIABLE, say};
+use super::discovery::Discovery;
 use super::files::Files;
 use super::handlers::{HandlerCommand, Handlers, Launch};
 use super::joining::{Joining, Progress};
@@ -22,7 +23,7 @@ use super::reload::Reload;
 use super::statsd::Reporter;
 use crate::cluster::Cluster;
 use crate::gossip::Queue;
-use crate::reactor::{ChildEvent, Server, ServerEvent};
+use crate::reactor::{ChildEvent, ErrorOutput, Server, ServerEvent};
 use crate::serf::Serf;
 
 /// How long a graceful leave may take after a signal (the reference's `gracefulTimeout`).
@@ -37,6 +38,8 @@ pub(super) struct Agent {
     config: Config,
     log: LogControl,
     reporter: Reporter,
+    discovery: Option<Discovery>,
+    error_output: ErrorOutput,
     leaving_until: Option<Instant>,
     exit: Exit,
 }
@@ -49,10 +52,16 @@ impl Agent {
         config: Config,
         log: LogControl,
         reporter: Reporter,
+        discovery: Option<Discovery>,
     ) -> Self {
         server.tell_events();
         let joining = server.with_cluster(|serf, now| Joining::start(now, &config, serf));
         let limits = config.handler_limits;
+        let error_output = if config.handler_stdout_only {
+            ErrorOutput::Apart
+        } else {
+            ErrorOutput::WithOutput
+        };
         let mut agent = Self {
             server,
             files,
@@ -61,6 +70,8 @@ impl Agent {
             config,
             log,
             reporter,
+            discovery,
+            error_output,
             leaving_until: None,
             exit: Exit::Graceful,
         };
@@ -81,6 +92,7 @@ impl Agent {
                 self.joining.poll_timeout(),
                 self.handlers.poll_timeout(),
                 self.reporter.poll_timeout(),
+                self.discovery.as_ref().and_then(Discovery::poll_timeout),
             ];
             let next = next.into_iter().flatten().min();
             let wait = next.map(|at| at.saturating_duration_since(Instant::now()));
@@ -92,6 +104,9 @@ impl Agent {
                     ServerEvent::Signal(SIGHUP) => self.reload(reload()),
                     event => self.handle_event(now, event),
                 }
+            }
+            if let Some(discovery) = &mut self.discovery {
+                discovery.carry_out(now, &mut self.server);
             }
             self.run_handlers(now);
             self.keep_files();
@@ -117,14 +132,26 @@ impl Agent {
             ServerEvent::Child(job, ChildEvent::Output(bytes)) => {
                 self.handlers.handle_output(job, &bytes);
             }
+            ServerEvent::Child(job, ChildEvent::Errors(bytes)) => {
+                self.handlers.handle_errors(job, &bytes);
+            }
             ServerEvent::Child(job, ChildEvent::Exited(result)) => {
                 self.handlers.handle_exit(now, job, result);
+            }
+            #[cfg(feature = "mdns")]
+            ServerEvent::Multicast { via, from, payload } => {
+                if let Some(discovery) = &mut self.discovery {
+                    discovery.handle_packet(now, via, from, &payload);
+                }
             }
             ServerEvent::Evicted { reason } => {
                 error!("agent: {reason}");
                 self.exit = Exit::Abrupt;
             }
             ServerEvent::Completed { ticket, outcome } => {
+                if let Some(discovery) = &mut self.discovery {
+                    discovery.handle_completed(ticket, &outcome);
+                }
                 let progress = self.joining.handle_completed(now, ticket, &outcome);
                 if progress == Progress::GivenUp {
                     self.stop_abruptly();
@@ -216,10 +243,13 @@ impl Agent {
         command
             .arg("-c")
             .arg(&*launch.script)
+            // Between this process and who started it.
+            .env_remove(RPC_AUTH_VARIABLE)
+            .env_remove(readiness::VARIABLE)
             .envs(launch.environment);
-        let started = self
-            .server
-            .start_child(launch.job, &mut command, launch.input);
+        let started =
+            self.server
+                .start_child(launch.job, &mut command, launch.input, self.error_output);
         if let Err(error) = started {
             let error = format!("it can't be started: {error}");
             self.handlers.handle_exit(now, launch.job, Err(error));

@@ -49,6 +49,11 @@ pub(super) fn command() -> Command {
             "n",
             "How many commands of one event handler run at once; more than 1 give up their order [default: 1]",
         ))
+        .arg(switch(
+            "handler-stdout-only",
+            "false",
+            "Whether queries are answered with standard output alone; standard error is logged",
+        ))
         .arg(flag(
             "gossip-label",
             "label",
@@ -233,6 +238,7 @@ fn partial_config(matches: &ArgMatches) -> Result<PartialConfig, CliError> {
         gossip_label: given("gossip-label"),
         handler_timeout: time("handler-timeout")?,
         handler_parallel: number("handler-parallel")?,
+        handler_stdout_only: is_on(matches, "handler-stdout-only"),
         rpc_max_clients: number("rpc-max-clients")?,
         rpc_handshake_timeout: time("rpc-handshake-timeout")?,
         tags_file: given("tags-file"),

@@ -26,6 +26,10 @@ pub struct GossipCounters {
     pub probes: u64,
     /// Probes that nobody answered.
     pub probes_failed: u64,
+    /// Probes that were answered directly.
+    pub probe_acks: u64,
+    /// How long those answers took together, in microseconds.
+    pub probe_ack_micros: u64,
     /// Turns that came much too late.
     pub late_turns: u64,
     /// Accusations against this node that it refuted.
@@ -67,6 +71,8 @@ impl GossipCounters {
         visit("packets_failed", self.packets_failed);
         visit("packets_in", self.packets_in);
         visit("packets_out", self.packets_out);
+        visit("probe_ack_micros", self.probe_ack_micros);
+        visit("probe_acks", self.probe_acks);
         visit("probes", self.probes);
         visit("probes_failed", self.probes_failed);
         visit("push_pulls", self.push_pulls);

@@ -120,9 +120,12 @@ impl Gossip {
         self.awareness.improve();
         // What came late or through others says nothing of the distance.
         if probe.help.is_none() {
+            let round_trip = now.saturating_duration_since(probe.sent);
+            self.counters.probe_acks += 1;
+            self.counters.probe_ack_micros += u64::try_from(round_trip.as_micros()).unwrap_or(0);
             self.events.push_back(GossipEvent::Acked {
                 name: Arc::clone(&probe.name),
-                round_trip: now.saturating_duration_since(probe.sent),
+                round_trip,
                 payload: ack.payload.to_vec(),
             });
         }

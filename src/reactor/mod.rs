@@ -12,13 +12,17 @@ mod clients;
 mod gossip_port;
 mod listener;
 mod metrics_port;
+#[cfg(feature = "mdns")]
+mod multicast;
 mod network;
 mod resolver;
 mod socket;
 
-pub use children::ChildEvent;
+pub use children::{ChildEvent, ErrorOutput};
 pub use gossip_port::GossipPort;
 pub use listener::ListenError;
+#[cfg(feature = "mdns")]
+pub use multicast::{MulticastInterface, MulticastPort};
 
 use std::collections::VecDeque;
 use std::io;
@@ -56,6 +60,8 @@ const LISTENERS_MAX: usize = 16;
 const FIRST_CLIENT: usize = FIRST_LISTENER + LISTENERS_MAX;
 const FIRST_CHILD: usize = 1 << 29;
 const FIRST_METRICS: usize = FIRST_CHILD - MetricsPort::tokens();
+#[cfg(feature = "mdns")]
+const FIRST_MULTICAST: usize = FIRST_STREAM - MulticastPort::tokens();
 const FIRST_STREAM: usize = 1 << 30;
 /// Events taken from the poll at once.
 const EVENTS_MAX: usize = 1024;
@@ -93,6 +99,16 @@ pub enum ServerEvent {
     Event(Event),
     /// A child did something: the number it was started with.
     Child(u64, ChildEvent),
+    /// A packet came to the port that [`Server::open_multicast`] opened.
+    #[cfg(feature = "mdns")]
+    Multicast {
+        /// How.
+        via: crate::mdns::Via,
+        /// Where from.
+        from: SocketAddr,
+        /// What.
+        payload: Vec<u8>,
+    },
     /// The cluster takes another node for this one; the server is stopping.
     Evicted {
         /// Why, for people.
@@ -177,6 +193,8 @@ pub struct Server<C> {
     network: Network,
     children: Children,
     metrics: Option<MetricsPort>,
+    #[cfg(feature = "mdns")]
+    multicast: Option<MulticastPort>,
     turns: Turns,
     signals: Option<Signals>,
     stopper: Stopper,
@@ -202,6 +220,8 @@ impl<C: Cluster> Server<C> {
             network: Network::new(Arc::clone(&waker), FIRST_STREAM),
             children: Children::new(FIRST_CHILD),
             metrics: None,
+            #[cfg(feature = "mdns")]
+            multicast: None,
             turns: Turns::default(),
             signals: None,
             stopper: Stopper {
@@ -257,6 +277,40 @@ impl<C: Cluster> Server<C> {
         Ok(addr)
     }
 
+    /// Takes part in multicast DNS: what comes is told as [`ServerEvent::Multicast`].
+    ///
+    /// # Errors
+    /// When the system refuses.
+    #[cfg(feature = "mdns")]
+    pub fn open_multicast(&mut self, mut port: MulticastPort) -> io::Result<()> {
+        port.register(self.poll.registry(), FIRST_MULTICAST)?;
+        self.multicast = Some(port);
+        Ok(())
+    }
+
+    /// Sends a packet of multicast DNS, where a port is open for it.
+    #[cfg(feature = "mdns")]
+    pub fn send_multicast(&mut self, transmit: &crate::mdns::Transmit) {
+        if let Some(port) = &mut self.multicast {
+            port.send(transmit);
+        }
+    }
+
+    #[cfg(feature = "mdns")]
+    fn read_multicast(&mut self) {
+        let Some(port) = &mut self.multicast else {
+            return;
+        };
+        for _ in 0..multicast::PACKETS_PER_TURN {
+            let Some((length, via, from)) = port.receive(&mut self.scratch) else {
+                return;
+            };
+            let payload = self.scratch.get(..length).unwrap_or_default().to_vec();
+            let event = ServerEvent::Multicast { via, from, payload };
+            self.told.push_back(event);
+        }
+    }
+
     /// The TCP address of the first listener that has one.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
@@ -292,9 +346,10 @@ impl<C: Cluster> Server<C> {
         number: u64,
         command: &mut Command,
         input: Vec<u8>,
+        errors: ErrorOutput,
     ) -> io::Result<()> {
         self.children
-            .start(self.poll.registry(), number, command, input)
+            .start(self.poll.registry(), number, command, input, errors)
     }
 
     /// Signals a child and all it has started.
@@ -390,6 +445,8 @@ impl<C: Cluster> Server<C> {
             .read_packets(now, &mut self.hub, &mut self.scratch);
         self.network.read(now, &mut self.hub, &mut self.scratch);
         self.clients.read(now, &mut self.hub, &mut self.scratch);
+        #[cfg(feature = "mdns")]
+        self.read_multicast();
         self.children.read(&mut self.scratch);
         self.told.extend(
             std::iter::from_fn(|| self.children.poll_event())
@@ -430,6 +487,14 @@ impl<C: Cluster> Server<C> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let now = Instant::now();
+        #[cfg(feature = "mdns")]
+        if self
+            .multicast
+            .as_ref()
+            .is_some_and(MulticastPort::has_packets)
+        {
+            return Some(Duration::ZERO);
+        }
         if self.clients.has_work()
             || self.network.has_work()
             || self.children.has_work()
@@ -492,6 +557,12 @@ impl<C: Cluster> Server<C> {
                 token if token.0 < FIRST_CHILD => {
                     if let Some(metrics) = &mut self.metrics {
                         metrics.note_ready(token);
+                    }
+                }
+                #[cfg(feature = "mdns")]
+                token if (FIRST_MULTICAST..FIRST_STREAM).contains(&token.0) => {
+                    if let Some(port) = &mut self.multicast {
+                        port.note_ready(token.0 - FIRST_MULTICAST);
                     }
                 }
                 token if token.0 < FIRST_STREAM => self.children.note_ready(token, event),

@@ -225,19 +225,27 @@ impl<C: Cluster> Hub<C> {
                     self.note_behind(now, to.session);
                 }
             }
-            Pushed::Full => self.drop_record(now, to.session),
+            Pushed::Full => self.drop_record(now, to),
             Pushed::Gone => {}
         }
     }
 
-    fn drop_record(&mut self, now: Instant, id: SessionId) {
+    fn drop_record(&mut self, now: Instant, to: Subscriber) {
+        let Subscriber { session: id, seq } = to;
         self.counters.dropped += 1;
         let overflow = self.config.overflow;
-        let Some(session) = self.session(id) else {
+        let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
         let peer = session.peer;
         let extras = session.extras();
+        if extras.streams.contains_key(&seq) {
+            self.counters.dropped_events += 1;
+        } else if extras.monitor.is_some_and(|monitor| monitor.seq == seq) {
+            self.counters.dropped_lines += 1;
+        } else {
+            self.counters.dropped_answers += 1;
+        }
         extras.dropped += 1;
         let untold = extras.dropped - extras.dropped_told;
         if overflow == Overflow::Disconnect {

@@ -36,6 +36,12 @@ pub struct Counters {
     pub records: u64,
     /// Records dropped because a client's queue was full.
     pub dropped: u64,
+    /// Of those, acknowledgements and answers to queries.
+    pub dropped_answers: u64,
+    /// Of those, events of streams.
+    pub dropped_events: u64,
+    /// Of those, log lines of monitors.
+    pub dropped_lines: u64,
     /// Queries that clients can answer now.
     pub pending_queries: u64,
 }
@@ -106,6 +112,9 @@ impl<C: Cluster> Hub<C> {
         visit("bad_requests", counters.bad_requests.into());
         visit("clients", resources.clients.into());
         visit("dropped", counters.dropped.into());
+        visit("dropped_answers", counters.dropped_answers.into());
+        visit("dropped_events", counters.dropped_events.into());
+        visit("dropped_lines", counters.dropped_lines.into());
         visit("events", counters.events.into());
         visit("handshake_timeouts", counters.handshake_timeouts.into());
         visit("monitors", resources.monitors.into());

@@ -117,6 +117,37 @@ fn queries_are_answered_across_kinds() {
 }
 
 #[test]
+fn a_query_can_be_done_before_its_time_when_everybody_has_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("early.json");
+    std::fs::write(&path, r#"{"query_early_done": true}"#).unwrap();
+    let handler = "-event-handler=query:load=echo 1";
+    // Each message is repeated more often than in the local profile, where one may miss a node.
+    let arguments = [handler, "-profile=lan"];
+    let config = format!("-config-file={}", path.display());
+    let asker = Node::start(Serfling, "n0", &[&config, handler, "-profile=lan"]);
+    let others = [(Reference, "n1"), (Serfling, "n2")];
+    let others = others.map(|(kind, name)| Node::joining(kind, name, &asker, &arguments));
+    let mut nodes: Vec<Node> = [asker].into_iter().chain(others).collect();
+    wait_for_agreement(&mut nodes, 3);
+    let request = QueryRequest {
+        name: "load".into(),
+        request_ack: true,
+        // Longer than anybody waits here.
+        timeout: Some(Duration::from_secs(600)),
+        ..QueryRequest::default()
+    };
+    let client = &mut nodes[0].client;
+    let answers = client.query(&request).unwrap();
+    let mut replies = Vec::new();
+    while replies.last() != Some(&QueryReply::Done) {
+        let reply = client.next(&answers, Some(PATIENCE)).unwrap();
+        replies.push(reply.expect("the query is done early"));
+    }
+    assert_eq!(replies.len(), 3 + 3 + 1, "{replies:?}");
+}
+
+#[test]
 fn filters_choose_who_is_asked() {
     let mut nodes = vec![Node::start(Serfling, "ours", &["-tag", "dc=east"])];
     let other = Node::joining(Reference, "other", &nodes[0], &["-tag", "dc=west"]);

@@ -43,6 +43,18 @@ macro_rules! settings {
             }
         }
 
+        impl $name {
+            /// The keys whose values differ.
+            #[must_use]
+            pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+                let mut keys = Vec::new();
+                $(if self.$field != other.$field {
+                    keys.push($key);
+                })*
+                keys
+            }
+        }
+
         impl Setting for $name {
             fn decode<'de, D: Deserializer<'de>>(
                 key: &str,
@@ -107,6 +119,8 @@ settings! {
     "handler_timeout" -"handler-timeout" => handler_timeout: Duration;
     /// How many commands of one event handler run at once.
     "handler_parallel" -"handler-parallel" => handler_parallel: u64;
+    /// Whether queries are answered with the standard output of event handlers alone.
+    "handler_stdout_only" -"handler-stdout-only" => handler_stdout_only: bool;
     /// How many commands of all event handlers run at once.
     "handlers_running_max" => handlers_running_max: u64;
     /// With keys: whether gossip that is not encrypted is refused; yes if not set.

@@ -52,6 +52,7 @@ impl Config {
             warnings.push("MsgpackUseNewTimeFormat has no effect".to_owned());
         }
         let config = Self {
+            set: set.clone(),
             node_name: or_else(set.node_name, host_name),
             disable_coordinates: set.disable_coordinates,
             tags: tags(set.tags, set.role, warnings),
@@ -107,6 +108,7 @@ impl Config {
                 running: count_or(set.handlers_running_max, HANDLERS_RUNNING_MAX),
                 timeout: (!set.handler_timeout.is_zero()).then_some(set.handler_timeout),
             },
+            handler_stdout_only: set.handler_stdout_only,
             profile: profile(text(set.profile))?,
             snapshot_path: path(set.snapshot_path),
             leave_on_terminate: set.leave_on_terminate,

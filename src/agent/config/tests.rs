@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::decode::Settings;
 use super::resolve::host_name;
 use super::*;
 
@@ -91,7 +92,8 @@ fn every_key_of_a_file_arrives() {
             "rpc_handshake_timeout": "2s", "rpc_addr_file": "/run/port",
             "encrypt_verify_incoming": false, "encrypt_verify_outgoing": false,
             "gossip_label": "blue", "log_json": true, "query_early_done": true, "metrics_addr": "127.0.0.1",
-            "handler_timeout": "30s", "handler_parallel": 2, "handlers_running_max": 3, "protocol": 4, "replay_on_join": true,
+            "handler_timeout": "30s", "handler_parallel": 2, "handlers_running_max": 3,
+            "handler_stdout_only": true, "protocol": 4, "replay_on_join": true,
             "query_response_size_limit": 123, "query_size_limit": 456, "user_event_size_limit": 789,
             "start_join": ["a", "b:1"], "event_handlers": ["a.sh", "user:x,query=b.sh"], "profile": "wan",
             "snapshot_path": "/var/s", "leave_on_terminate": true, "skip_leave_on_interrupt": true,
@@ -105,6 +107,7 @@ fn every_key_of_a_file_arrives() {
     );
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     let expected = Config {
+        set: config.set.clone(),
         rpc_queue_bytes: 4 * 1024 * 1024,
         rpc_overflow: Overflow::Drop,
         node_name: "n1".to_owned(),
@@ -151,6 +154,7 @@ fn every_key_of_a_file_arrives() {
             running: 3,
             timeout: Some(Duration::from_secs(30)),
         },
+        handler_stdout_only: true,
         profile: Profile::Wan,
         snapshot_path: Some("/var/s".into()),
         leave_on_terminate: true,
@@ -189,6 +193,23 @@ fn every_key_of_a_file_arrives() {
     let files = self::config(r#"{"tags_file": "/t", "keyring_file": "/k"}"#);
     assert_eq!(files.tags_file.as_deref(), Some(Path::new("/t")));
     assert_eq!(files.keyring_file.as_deref(), Some(Path::new("/k")));
+}
+
+#[test]
+fn every_key_is_in_the_documentation() {
+    let readme = include_str!("../../../README.md");
+    let table = include_str!("../../../docs/compatibility.md");
+    for key in PartialConfig::KEYS {
+        let quoted = format!("`{}`", key.name);
+        let begun = format!("`{}`:", key.name);
+        assert!(
+            [readme, table]
+                .iter()
+                .any(|text| text.contains(&quoted) || text.contains(&begun)),
+            "{}",
+            key.name
+        );
+    }
 }
 
 #[test]

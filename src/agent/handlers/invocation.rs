@@ -31,6 +31,9 @@ impl Invocation {
                 "SERF_SELF_ROLE".to_owned(),
                 local.tags.get("role").unwrap_or_default().to_owned(),
             ),
+            // The reference has no variables for these two.
+            ("SERF_SELF_IP".to_owned(), local.addr.to_string()),
+            ("SERF_SELF_PORT".to_owned(), local.port.to_string()),
         ];
         for (key, value) in local.tags.iter() {
             environment.push((variable(key), value.to_owned()));
@@ -143,6 +146,8 @@ mod tests {
                 ("SERF_EVENT", "user"),
                 ("SERF_SELF_NAME", "me"),
                 ("SERF_SELF_ROLE", "web"),
+                ("SERF_SELF_IP", "10.0.0.1"),
+                ("SERF_SELF_PORT", "7946"),
                 ("SERF_TAG_DATA_CENTRE_1", "éx"),
                 ("SERF_TAG_ROLE", "web"),
                 ("SERF_USER_EVENT", "deploy"),

@@ -60,6 +60,9 @@ fn an_answered_probe_tells_the_round_trip() {
     };
     assert_eq!((&**name, &payload[..]), ("n2", &b"where"[..]));
     assert!(*round_trip >= Duration::from_millis(30) && *round_trip < Duration::from_millis(90));
+    let counters = scene.gossip.counters();
+    let micros = u128::from(counters.probe_ack_micros);
+    assert_eq!((counters.probe_acks, micros), (1, round_trip.as_micros()));
     // Once is enough, and an unknown number says nothing.
     ack(&mut scene, seq, b"again");
     ack(&mut scene, 12345, b"");

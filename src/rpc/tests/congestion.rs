@@ -132,6 +132,8 @@ fn drops_are_shown_in_stats_by_client() {
     let (_, body) = scene.exchange(publisher, "stats", 1, None);
     let body = body.unwrap();
     assert_eq!(text(field(&body, "rpc"), "dropped"), "8");
+    assert_eq!(text(field(&body, "rpc"), "dropped_events"), "8");
+    assert_eq!(text(field(&body, "rpc"), "dropped_lines"), "0");
     let clients = field(&body, "rpc_clients").as_map().unwrap();
     let shown = clients[0].1.as_str().unwrap();
     assert!(
