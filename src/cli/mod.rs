@@ -4,6 +4,8 @@
 //! list, not `null`, when nobody matches; tags are printed in the order of their names.
 
 mod agent;
+#[cfg(feature = "bench")]
+mod bench;
 mod event;
 mod flags;
 mod force_leave;
@@ -46,8 +48,10 @@ enum CliError {
 type Run = fn(&ArgMatches) -> Result<ExitCode, CliError>;
 
 /// Every command: how it is defined, and what carries it out.
-const COMMANDS: [(fn() -> Command, Run); 15] = [
+const COMMANDS: &[(fn() -> Command, Run)] = &[
     (agent::command, agent::run),
+    #[cfg(feature = "bench")]
+    (bench::command, bench::run),
     (event::command, event::run),
     (force_leave::command, force_leave::run),
     (info::command, info::run),

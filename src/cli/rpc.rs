@@ -24,8 +24,8 @@ pub(super) fn with_rpc_flags(command: Command) -> Command {
         ))
 }
 
-/// Connects to the agent that the flags or the environment name.
-pub(super) fn connect(matches: &ArgMatches) -> Result<Client, CliError> {
+/// Where the agent is, by the flags or the environment, and its key.
+pub(super) fn options(matches: &ArgMatches) -> Result<Options, CliError> {
     let given = |name: &str, variable: &str| {
         let flag = matches.get_one::<String>(name).cloned();
         flag.or_else(|| std::env::var(variable).ok())
@@ -36,8 +36,12 @@ pub(super) fn connect(matches: &ArgMatches) -> Result<Client, CliError> {
     let address = address
         .parse()
         .map_err(failed("Error connecting to Serf agent"))?;
-    Client::connect(&Options::new(address).auth_key(&key))
-        .map_err(failed("Error connecting to Serf agent"))
+    Ok(Options::new(address).auth_key(&key))
+}
+
+/// Connects to the agent that the flags or the environment name.
+pub(super) fn connect(matches: &ArgMatches) -> Result<Client, CliError> {
+    Client::connect(&options(matches)?).map_err(failed("Error connecting to Serf agent"))
 }
 
 /// Makes an error of a call one of the command: `what` failed.

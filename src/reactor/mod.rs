@@ -14,7 +14,7 @@ mod listener;
 mod metrics_port;
 mod network;
 mod resolver;
-mod socket;
+pub(crate) mod socket;
 
 pub use children::ChildEvent;
 pub use gossip_port::GossipPort;
