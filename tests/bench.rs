@@ -70,8 +70,6 @@ fn every_workload_runs_against_both_agents() {
             match workload {
                 // The reference drops events to subscribers when many are on their way.
                 Workload::FanOut => arguments.extend(["-subscribers=3", "-rate=200"]),
-                // As it is with answers to queries, which go over UDP.
-                Workload::Query => arguments.extend(["-rate=500"]),
                 Workload::MembersFiltered => arguments.extend(["-tag=role=w.*", "-name=n."]),
                 Workload::Idle => arguments.extend(["-duration=50ms"]),
                 _ => {}
@@ -79,14 +77,18 @@ fn every_workload_runs_against_both_agents() {
             arguments.push(workload.name());
             let report = report(&address(&agent), &arguments);
             assert_eq!(report["workload"], workload.name());
-            assert_eq!(count(&report, "lost"), 0, "{kind:?}: {report}");
+            // Answers to queries go over UDP, and the reference loses some.
+            let may_lose = kind == Kind::Reference && *workload == Workload::Query;
+            let lost = count(&report, "lost");
+            assert!(lost == 0 || may_lose, "{kind:?}: {report}");
             assert_eq!(count(&report, "disordered"), 0, "{kind:?}: {report}");
             if *workload == Workload::Idle {
                 assert_eq!(count(&report, "sent"), 0);
                 continue;
             }
             assert_eq!(count(&report, "sent"), 200, "{kind:?}: {report}");
-            assert_eq!(count(&report, "answered"), 200, "{kind:?}: {report}");
+            let answered = count(&report, "answered");
+            assert_eq!(answered + lost, 200, "{kind:?}: {report}");
             let deliveries = if *workload == Workload::FanOut {
                 600
             } else {
@@ -100,7 +102,7 @@ fn every_workload_runs_against_both_agents() {
             let times = &report["response"];
             assert_eq!(
                 count(times, "count"),
-                200.max(deliveries),
+                answered.max(deliveries),
                 "{kind:?}: {report}"
             );
             let at = |key: &str| times[key].as_f64().expect("a time");

@@ -84,6 +84,9 @@ impl<'p> Traffic<'p> {
             count += 1;
         }
         connection.stage = Stage::Greeting(count);
+        if let Role::Asker { first, .. } = &mut connection.role {
+            *first = connection.next;
+        }
     }
 
     /// Sends a request that was due at a time.

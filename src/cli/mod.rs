@@ -47,8 +47,11 @@ enum CliError {
 
 type Run = fn(&ArgMatches) -> Result<ExitCode, CliError>;
 
-/// Every command: how it is defined, and what carries it out.
-const COMMANDS: &[(fn() -> Command, Run)] = &[
+/// How a command is defined, and what carries it out.
+type Entry = (fn() -> Command, Run);
+
+/// Every command.
+const COMMANDS: &[Entry] = &[
     (agent::command, agent::run),
     #[cfg(feature = "bench")]
     (bench::command, bench::run),
