@@ -13,6 +13,9 @@
 )]
 
 mod bare;
+#[allow(dead_code, reason = "other benches use the rest")]
+#[path = "../common/gossip.rs"]
+mod gossip;
 mod machine;
 mod parts;
 mod server;

@@ -5,26 +5,63 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use serfling::bench::{Plan, Template, Workload};
 use serfling::client::{Client, Options};
 use serfling::cluster::QueryRequest;
-use serfling::gossip::envelope::{Envelope, EnvelopeConfig};
-use serfling::gossip::message::{NodeState, PushNode, Versions};
-use serfling::gossip::stream::{StreamEnd, encode_push_pull};
-use serfling::serf::message::PushPullMessage;
+use serfling::gossip::envelope::EnvelopeConfig;
 
+use crate::gossip::sealed;
 use crate::server::Server;
 use crate::table::{Bound, head, number, row};
-use crate::{DURATION, in_turn, plan, run};
+use crate::{DURATION, in_turn, median, plan, run};
 
 /// Header of an answer with a number of five bytes.
 const HEADER_BYTES: f64 = 17.0;
 const MIB: f64 = 1024.0 * 1024.0;
+/// How long wake-ups are counted.
+const REST: Duration = Duration::from_secs(10);
 
 fn ratio(value: f64, bound: &Bound) -> String {
     format!("{} ({})", number(value), bound.verdict(value))
+}
+
+/// Puts a load on a server over and over: what came of it each second, and the processor time it took the server.
+struct Measured<'a> {
+    server: &'a Server,
+    plan: Plan,
+    cpu_nanos: Vec<f64>,
+    lost: u64,
+}
+
+impl<'a> Measured<'a> {
+    fn new(server: &'a Server, plan: Plan) -> Self {
+        Self {
+            server,
+            plan,
+            cpu_nanos: Vec::new(),
+            lost: 0,
+        }
+    }
+
+    /// Requests or, to subscribers, deliveries a second.
+    fn rate(&mut self) -> f64 {
+        let before = self.server.cpu_nanos();
+        let report = run(&self.plan);
+        let (count, rate) = if self.plan.workload == Workload::FanOut {
+            (report.delivered, report.delivered_per_second)
+        } else {
+            (report.answered, report.per_second)
+        };
+        self.cpu_nanos
+            .push((self.server.cpu_nanos() - before) / count as f64);
+        self.lost += report.lost;
+        rate
+    }
+
+    /// Processor time for each, in nanoseconds.
+    fn cpu(self) -> f64 {
+        median(self.cpu_nanos)
+    }
 }
 
 /// A bare server that answers a load with as many bytes as `server` does.
@@ -50,6 +87,8 @@ pub(crate) fn requests() {
         "bare mio",
         "serfling / reference",
         "serfling / bare",
+        "processor time each, ns",
+        "of the reference, ns",
     ]);
     for (workload, times_reference, of_bare) in [
         (Workload::Members, 15.0, Some(0.6)),
@@ -60,28 +99,34 @@ pub(crate) fn requests() {
     ] {
         // Answers to events have no body, and a bare server would have to know that.
         let bare = (workload != Workload::Event).then(|| bare_as(&ours, workload));
-        let rate = |server: &Server| run(&plan(server, workload)).per_second;
-        let [ours, reference, bare_rate] = in_turn([
-            Box::new(|| rate(&ours)),
-            Box::new(|| rate(&reference)),
-            Box::new(|| bare.as_ref().map_or(f64::NAN, rate)),
+        let mut load = Measured::new(&ours, plan(&ours, workload));
+        let mut load_reference = Measured::new(&reference, plan(&reference, workload));
+        let [rate, reference_rate, bare_rate] = in_turn([
+            Box::new(|| load.rate()),
+            Box::new(|| load_reference.rate()),
+            Box::new(|| {
+                bare.as_ref()
+                    .map_or(f64::NAN, |bare| run(&plan(bare, workload)).per_second)
+            }),
         ]);
-        let share = ours / bare_rate;
+        let share = rate / bare_rate;
         row(&[
             format!("`{}`", workload.name()),
-            number(ours),
-            number(reference),
+            number(rate),
+            number(reference_rate),
             bare.as_ref().map_or(String::new(), |_| number(bare_rate)),
-            ratio(ours / reference, &Bound::AtLeast(times_reference)),
+            ratio(rate / reference_rate, &Bound::AtLeast(times_reference)),
             match of_bare {
                 Some(bound) => ratio(share, &Bound::AtLeast(bound)),
                 None if share.is_nan() => String::new(),
                 None => number(share),
             },
+            number(load.cpu()),
+            number(load_reference.cpu()),
         ]);
     }
     let bare = bare_as(&ours, Workload::Members);
-    let median = |server: &Server| {
+    let middle = |server: &Server| {
         let alone = Plan {
             clients: 1,
             depth: 1,
@@ -90,9 +135,9 @@ pub(crate) fn requests() {
         run(&alone).response.unwrap().p50
     };
     let [ours, reference, bare] = in_turn([
-        Box::new(|| median(&ours)),
-        Box::new(|| median(&reference)),
-        Box::new(|| median(&bare)),
+        Box::new(|| middle(&ours)),
+        Box::new(|| middle(&reference)),
+        Box::new(|| middle(&bare)),
     ]);
     row(&[
         "`members`, one at a time, median µs".to_owned(),
@@ -101,6 +146,8 @@ pub(crate) fn requests() {
         number(bare),
         number(ours / reference),
         ratio(ours / bare, &Bound::AtMost(1.05)),
+        String::new(),
+        String::new(),
     ]);
 }
 
@@ -114,36 +161,32 @@ pub(crate) fn fan_out() {
         "serfling / reference",
         "lost",
         "lost by the reference",
+        "processor time each, ns",
+        "of the reference, ns",
     ]);
     let mut rates = Vec::new();
     for subscribers in [100, 1000] {
-        let mut lost = [0, 0];
-        let [lost_ours, lost_reference] = &mut lost;
-        let rate = |server: &Server, lost: &mut u64| {
-            let load = Plan {
-                subscribers,
-                ..plan(server, Workload::FanOut)
-            };
-            let report = run(&load);
-            *lost += report.lost;
-            report.delivered_per_second
+        let load = |server| Plan {
+            subscribers,
+            ..plan(server, Workload::FanOut)
         };
-        let [ours, reference] = in_turn([
-            Box::new(|| rate(&ours, lost_ours)),
-            Box::new(|| rate(&reference, lost_reference)),
+        let mut load_ours = Measured::new(&ours, load(&ours));
+        let mut load_reference = Measured::new(&reference, load(&reference));
+        let [rate, reference_rate] = in_turn([
+            Box::new(|| load_ours.rate()),
+            Box::new(|| load_reference.rate()),
         ]);
-        rates.push(ours);
+        rates.push(rate);
+        let lost = load_ours.lost;
         row(&[
             format!("to {subscribers} streams"),
-            number(ours),
-            number(reference),
-            ratio(ours / reference, &Bound::AtLeast(25.0)),
-            format!(
-                "{} ({})",
-                lost[0],
-                Bound::AtMost(0.0).verdict(lost[0] as f64)
-            ),
-            lost[1].to_string(),
+            number(rate),
+            number(reference_rate),
+            ratio(rate / reference_rate, &Bound::AtLeast(25.0)),
+            format!("{lost} ({})", Bound::AtMost(0.0).verdict(lost as f64)),
+            load_reference.lost.to_string(),
+            number(load_ours.cpu()),
+            number(load_reference.cpu()),
         ]);
     }
     println!(
@@ -185,7 +228,11 @@ fn merging() {
         ..plan(&server, Workload::GetCoordinate)
     };
     let undisturbed = run(&half).response.unwrap();
-    let bytes = push_pull(NODES);
+    let plain = EnvelopeConfig {
+        compress: false,
+        ..EnvelopeConfig::default()
+    };
+    let bytes = sealed(plain, NODES);
     let gossip = SocketAddr::from(([127, 0, 0, 1], server.gossip_port));
     let pushes = std::thread::spawn(move || {
         for _ in 0..3 {
@@ -216,40 +263,6 @@ fn merging() {
         number(undisturbed.p99_9),
         number(undisturbed.max),
     );
-}
-
-/// What a node among so many says when it joins.
-fn push_pull(count: u32) -> Vec<u8> {
-    let names: Vec<String> = (0..count)
-        .map(|number| format!("node-{number:05}"))
-        .collect();
-    let nodes = names.iter().enumerate().map(|(number, name)| {
-        let [_, a, b, c] = (number as u32 + 256).to_be_bytes();
-        PushNode {
-            name,
-            // Loopback addresses: nothing leaves the machine.
-            addr: Some([127, a | 1, b, c].into()),
-            port: 7946,
-            meta: b"\xff\x82\xa2dc\xa4east\xa4role\xa3web",
-            incarnation: 1,
-            state: NodeState::Alive,
-            versions: Some(Versions::CURRENT),
-        }
-    });
-    let user = PushPullMessage {
-        ltime: 10,
-        status_ltimes: names.iter().map(|name| (&**name, 1)).collect(),
-        ..PushPullMessage::default()
-    };
-    let (mut user_state, mut message) = (Vec::new(), Vec::new());
-    user.encode(&mut user_state);
-    encode_push_pull(false, nodes, &user_state, &mut message);
-    let config = EnvelopeConfig {
-        compress: false,
-        ..EnvelopeConfig::default()
-    };
-    let mut rng = StdRng::seed_from_u64(1);
-    Envelope::new(config).seal_stream(StreamEnd::Opener, &message, &mut rng)
 }
 
 /// What a request costs among many others that have nothing to do with it.
@@ -323,79 +336,67 @@ fn client_stats(server: &Server) -> std::collections::BTreeMap<String, String> {
 
 /// Memory, wake-ups, size.
 pub(crate) fn memory() {
-    let minimal = build_minimal();
+    let (minimal, how) = build_minimal();
+    println!("Here serfling is built without default features, {how}.\n");
     head(&["", "serfling", "reference", "bound"]);
-    let [ours, reference] = in_turn([
+    let [ours, reference, full] = in_turn([
         Box::new(|| fresh(&Server::agent(&minimal))),
         Box::new(|| fresh(&Server::reference())),
+        Box::new(|| fresh(&Server::ours())),
     ]);
-    let show = |name: &str, ours: f64, reference: f64, bound: Option<Bound>| {
+    let show = |name: &str, ours: f64, reference: Option<f64>, bound: Option<Bound>| {
         row(&[
             name.to_owned(),
             number(ours),
-            if reference.is_nan() {
-                String::new()
-            } else {
-                number(reference)
-            },
+            reference.map_or(String::new(), number),
             bound.map_or(String::new(), |bound| bound.verdict(ours)),
         ]);
     };
-    show(
-        "resident at start, MiB",
-        ours / MIB,
-        reference / MIB,
-        Some(Bound::AtMost(3.0)),
-    );
+    let (start, reference_start) = (ours / MIB, Some(reference / MIB));
+    let name = "resident at start, MiB";
+    show(name, start, reference_start, Some(Bound::AtMost(3.0)));
+    let name = "the same of the program with everything, for this host, MiB";
+    show(name, full / MIB, None, None);
     let [ours, reference] = in_turn([
         Box::new(|| per_idle_client(&Server::agent(&minimal))),
         Box::new(|| per_idle_client(&Server::reference())),
     ]);
-    show(
-        "bytes per idle client",
-        ours,
-        reference,
-        Some(Bound::AtMost(700.0)),
-    );
+    let bound = Some(Bound::AtMost(700.0));
+    show("bytes per idle client", ours, Some(reference), bound);
     let (ours, reference) = (Server::agent(&minimal), Server::reference());
-    const REST: Duration = Duration::from_secs(10);
     std::thread::sleep(Duration::from_secs(2));
     let before = (ours.sleeps(), reference.sleeps());
     std::thread::sleep(REST);
     let wakeups = |server: &Server, before: f64| (server.sleeps() - before) / REST.as_secs_f64();
     let (ours, reference) = (wakeups(&ours, before.0), wakeups(&reference, before.1));
-    show("wake-ups a second, alone and idle", ours, reference, None);
-    let size = |path: &str| std::fs::metadata(path).unwrap().len() as f64 / MIB;
-    show(
-        "program without default features, MB",
-        size(&minimal) * MIB / 1e6,
-        f64::NAN,
-        Some(Bound::AtMost(4.0)),
-    );
-    show(
-        "program, MB",
-        size(env!("CARGO_BIN_EXE_serfling")) * MIB / 1e6,
-        f64::NAN,
-        None,
-    );
+    let name = "wake-ups a second, alone and idle";
+    show(name, ours, Some(reference), None);
+    let megabytes = |path: &str| std::fs::metadata(path).unwrap().len() as f64 / 1e6;
+    let bound = Some(Bound::AtMost(4.0));
+    show("size of the program, MB", megabytes(&minimal), None, bound);
 }
 
-/// Builds the agent without default features, as for release; says where it is.
-fn build_minimal() -> String {
-    let target = concat!(env!("CARGO_MANIFEST_DIR"), "/target/minimal");
-    let status = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--no-default-features",
-            "--bin=serfling",
-        ])
-        .args(["--target-dir", target])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status();
-    assert!(status.unwrap().success(), "the build fails");
-    format!("{target}/release/serfling")
+/// Builds the agent for small machines; says where it is, and how it was built: with musl where its target is installed,
+/// so that nothing of a C library is resident but what is used.
+fn build_minimal() -> (String, &'static str) {
+    let musl = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target/minimal");
+    let build = |target: &[&str]| {
+        Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--release", "--no-default-features"])
+            .args(["--bin=serfling", "--target-dir", folder])
+            .args(target)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap()
+            .success()
+    };
+    if build(&["--target", &musl]) {
+        let program = format!("{folder}/{musl}/release/serfling");
+        return (program, "linked with musl");
+    }
+    assert!(build(&[]), "the build fails");
+    (format!("{folder}/release/serfling"), "for this host")
 }
 
 /// What a server holds once it has started.

@@ -124,20 +124,31 @@ impl Server {
         pages * rustix::param::page_size() as f64
     }
 
+    /// Processor time of its threads so far, in nanoseconds.
+    pub(crate) fn cpu_nanos(&self) -> f64 {
+        self.threads("schedstat")
+            .filter_map(|text| text.split(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    /// A file of each of its threads.
+    fn threads(&self, file: &'static str) -> impl Iterator<Item = String> {
+        let folder = format!("/proc/{}/task", self.child.id());
+        std::fs::read_dir(folder)
+            .unwrap()
+            .flatten()
+            .filter_map(move |thread| std::fs::read_to_string(thread.path().join(file)).ok())
+    }
+
     /// How often its threads have gone to sleep so far.
     pub(crate) fn sleeps(&self) -> f64 {
-        let folder = format!("/proc/{}/task", self.child.id());
-        let threads = std::fs::read_dir(folder).unwrap().flatten();
         let switches = |text: String| -> Option<f64> {
             let line = text
                 .lines()
                 .find(|line| line.starts_with("voluntary_ctxt_switches"))?;
             line.split_whitespace().nth(1)?.parse().ok()
         };
-        threads
-            .filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok())
-            .filter_map(switches)
-            .sum()
+        self.threads("status").filter_map(switches).sum()
     }
 }
 
