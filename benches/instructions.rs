@@ -117,7 +117,7 @@ fn count(name: &str) -> u64 {
         .args([
             "--tool=callgrind",
             "--collect-atstart=no",
-            "--toggle-collect=*8measured*",
+            "--toggle-collect=instructions::measured*",
         ])
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(std::env::current_exe().expect("this program"))

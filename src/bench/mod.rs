@@ -15,8 +15,8 @@
 //!
 //! Events and queries are real, and reach the whole cluster behind the agent; their name is `serfling-bench`.
 //!
-//! [`plan`] says what a load is, [`wire`] makes requests and checks answers, [`connection`] is a socket and what waits
-//! there, [`load`] the loop, [`traffic`] what each kind of connection does, [`tally`] counts.
+//! `plan` says what a load is, `wire` makes requests and checks answers, `connection` is a socket and what waits there,
+//! `load` the loop, `traffic` what each kind of connection does, `tally` counts.
 
 mod connection;
 mod load;
