@@ -48,8 +48,8 @@ fn main() {
             _ => {}
         }
     }
-    machine::keep_to_second_processor();
     machine::describe();
+    machine::keep_to_second_processor();
     println!(
         "{CLIENTS} clients with {IN_FLIGHT} requests in flight each, unless it says otherwise; median of {ROUNDS} rounds of {DURATION:?}."
     );
