@@ -19,10 +19,12 @@
 //! Polling too often is harmless.
 //!
 //! Around them: [`agent`] makes a daemon of it (configuration, log), [`client`] is a blocking client over the same
-//! wire types, and [`cli`] is the command line.
+//! wire types, and [`cli`] is the command line. The feature `bench`, on by default, adds a load generator.
 
 pub mod address;
 pub mod agent;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod cluster;

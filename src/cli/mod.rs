@@ -4,6 +4,8 @@
 //! list, not `null`, when nobody matches; tags are printed in the order of their names.
 
 mod agent;
+#[cfg(feature = "bench")]
+mod bench;
 mod event;
 mod flags;
 mod force_leave;
@@ -55,6 +57,8 @@ type Entry = (fn() -> Command, Run);
 /// Every command.
 const COMMANDS: &[Entry] = &[
     (agent::command, agent::run),
+    #[cfg(feature = "bench")]
+    (bench::command, bench::run),
     (event::command, event::run),
     (force_leave::command, force_leave::run),
     (info::command, info::run),

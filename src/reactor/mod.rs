@@ -16,7 +16,7 @@ mod metrics_port;
 mod multicast;
 mod network;
 mod resolver;
-mod socket;
+pub(crate) mod socket;
 
 pub use children::{ChildEvent, ErrorOutput};
 pub use gossip_port::GossipPort;

@@ -9,14 +9,14 @@ use mio::{Interest, Registry, Token};
 
 /// A connected byte stream of either kind.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
 /// What came of reading or writing once.
 #[derive(Debug)]
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// So many bytes.
     Bytes(usize),
     /// The peer has ended its side.
@@ -28,7 +28,7 @@ pub(super) enum Progress {
 }
 
 impl Socket {
-    pub(super) fn source(&mut self) -> &mut dyn Source {
+    pub(crate) fn source(&mut self) -> &mut dyn Source {
         match self {
             Self::Tcp(stream) => stream,
             Self::Unix(stream) => stream,
@@ -36,13 +36,13 @@ impl Socket {
     }
 
     /// Has the poll report everything about the socket as `token`.
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.source()
             .register(registry, token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Why a connection could not be made, if that is known.
-    pub(super) fn take_error(&self) -> io::Result<()> {
+    pub(crate) fn take_error(&self) -> io::Result<()> {
         let error = match self {
             Self::Tcp(stream) => stream.take_error(),
             Self::Unix(stream) => stream.take_error(),
@@ -50,7 +50,7 @@ impl Socket {
         error?.map_or(Ok(()), Err)
     }
 
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Progress {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Progress {
         let progress = once(|| match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
@@ -62,7 +62,7 @@ impl Socket {
         }
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Progress {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Progress {
         once(|| match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
@@ -70,7 +70,7 @@ impl Socket {
     }
 
     /// Ends our side; the peer sees the end of the stream after what was written.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         // It may be gone already, which is as good.
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),

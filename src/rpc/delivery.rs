@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::congestion::BEHIND_BYTES;
-use super::encode::{QueryRecordTemplate, push_body, push_error_header, push_header};
+use super::encode::{QueryRecordTemplate, Record, push_body, push_error_header, push_header};
 use super::hub::{Hub, HubEvent, Overflow, Pending, Timer};
 use super::message::{
     Bytes, Command, JoinResponse, KeyResponse, LogRecord, Member, MemberEventRecord, Pairs,
@@ -128,15 +128,14 @@ impl<C: Cluster> Hub<C> {
         if subscribers.is_empty() {
             return;
         }
-        let mut record = std::mem::take(&mut self.scratch);
-        record.clear();
+        let mut record = Record::new(std::mem::take(&mut self.scratch));
         match event {
             Event::Query(event) => {
                 let template = QueryRecordTemplate::new(event);
                 for subscriber in subscribers {
                     if let Some(id) = self.register_query(now, subscriber.session, event) {
-                        template.fill(id, &mut record);
-                        self.send_record(now, *subscriber, &record);
+                        record.set_body(|out| template.push(id, out));
+                        self.send_record(now, *subscriber, &mut record);
                     }
                 }
             }
@@ -148,23 +147,23 @@ impl<C: Cluster> Hub<C> {
                     name: Text(&event.name),
                     payload: Bytes(&event.payload),
                 };
-                push_body(&mut record, &body);
+                record.set_body(|out| push_body(out, &body));
                 subscribers
                     .iter()
-                    .for_each(|subscriber| self.send_record(now, *subscriber, &record));
+                    .for_each(|subscriber| self.send_record(now, *subscriber, &mut record));
             }
             Event::Member(event) => {
                 let body = MemberEventRecord {
                     event: Text(event.kind.as_str()),
                     members: event.members.iter().map(Member::from).collect(),
                 };
-                push_body(&mut record, &body);
+                record.set_body(|out| push_body(out, &body));
                 subscribers
                     .iter()
-                    .for_each(|subscriber| self.send_record(now, *subscriber, &record));
+                    .for_each(|subscriber| self.send_record(now, *subscriber, &mut record));
             }
         }
-        self.scratch = record;
+        self.scratch = record.into_memory();
     }
 
     /// Gives a query an ID for this client; it can be answered until its deadline.
@@ -199,26 +198,21 @@ impl<C: Cluster> Hub<C> {
         let Some(&(session, seq)) = self.asked.get(&query) else {
             return;
         };
-        let mut record = std::mem::take(&mut self.scratch);
-        record.clear();
-        push_body(
-            &mut record,
-            &QueryRecord {
-                from: Text(from),
-                payload: Bytes(payload),
-                r#type: Text(kind),
-            },
-        );
-        self.send_record(now, Subscriber { session, seq }, &record);
-        self.scratch = record;
+        let body = QueryRecord {
+            from: Text(from),
+            payload: Bytes(payload),
+            r#type: Text(kind),
+        };
+        let mut record = Record::new(std::mem::take(&mut self.scratch));
+        record.set_body(|out| push_body(out, &body));
+        self.send_record(now, Subscriber { session, seq }, &mut record);
+        self.scratch = record.into_memory();
     }
 
     /// Sends a record, if there is room.
-    fn send_record(&mut self, now: Instant, to: Subscriber, record: &[u8]) {
-        match self
-            .sessions
-            .push_record(to.session, to.seq, record, self.config.outbox_bytes_max)
-        {
+    fn send_record(&mut self, now: Instant, to: Subscriber, record: &mut Record) {
+        let (record, limit) = (record.for_seq(to.seq), self.config.outbox_bytes_max);
+        match self.sessions.push_record(to.session, record, limit) {
             Pushed::Queued { waiting } => {
                 self.counters.records += 1;
                 if waiting > BEHIND_BYTES {
@@ -317,18 +311,13 @@ impl<C: Cluster> Hub<C> {
         if let Some(last) = lines.last() {
             monitor.next = last.number + 1;
         }
-        let mut record = Vec::new();
+        let mut record = Record::new(Vec::new());
         for line in lines {
             // A line about this very client would come of every line sent to it.
             if line.level >= level && line.about != Some(id.number()) {
-                record.clear();
-                push_body(
-                    &mut record,
-                    &LogRecord {
-                        log: Text(&line.text),
-                    },
-                );
-                self.send_record(now, Subscriber { session: id, seq }, &record);
+                let log = Text(&line.text);
+                record.set_body(|out| push_body(out, &LogRecord { log }));
+                self.send_record(now, Subscriber { session: id, seq }, &mut record);
             }
         }
     }

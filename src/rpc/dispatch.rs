@@ -109,6 +109,9 @@ impl<C: Cluster> Hub<C> {
             return Handled::Wait;
         };
         self.counters.requests += 1;
+        if command != Command::Stats {
+            self.stats = None;
+        }
         if command.request_has_body() {
             session_expects(self, id, Expect::Body { command, seq });
             return Handled::Done { cost: 0 };
@@ -116,9 +119,14 @@ impl<C: Cluster> Hub<C> {
         match command {
             Command::Members => self.members_command(id, seq),
             Command::Stats => {
-                let mut body = Vec::with_capacity(STATS_BYTES);
-                self.push_stats(&mut body);
+                // Figures that are asked for several times at once are those of one moment.
+                let body = self.stats.take().unwrap_or_else(|| {
+                    let mut body = Vec::with_capacity(STATS_BYTES);
+                    self.push_stats(&mut body);
+                    body
+                });
                 self.respond(id, seq, |out| out.extend_from_slice(&body));
+                self.stats = Some(body);
                 DONE
             }
             Command::Leave => {

@@ -41,6 +41,60 @@ pub(super) fn push_body<T: Serialize>(out: &mut Vec<u8>, body: &T) {
     debug_assert!(encoded.is_ok(), "{encoded:?}");
 }
 
+/// The longest header without an error: the number takes nine bytes.
+const HEADER_BYTES_MAX: usize = HEADER_WITHOUT_ERROR.len() + 9;
+
+/// A record with its header, for one subscriber after the other.
+///
+/// Header and body stand together, so each subscriber costs one copy; the header is written anew only for a subscriber
+/// whose stream has another Seq than the one before, and few have.
+pub(super) struct Record {
+    /// The body stands behind room for the header, which ends where the body begins.
+    bytes: Vec<u8>,
+    header: Option<(u64, usize)>,
+}
+
+impl Record {
+    /// An empty record in memory that was used before.
+    pub(super) fn new(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.resize(HEADER_BYTES_MAX, 0);
+        Self {
+            bytes,
+            header: None,
+        }
+    }
+
+    /// Replaces the body.
+    pub(super) fn set_body(&mut self, push: impl FnOnce(&mut Vec<u8>)) {
+        self.bytes.truncate(HEADER_BYTES_MAX);
+        push(&mut self.bytes);
+    }
+
+    /// The record for a stream with this Seq.
+    pub(super) fn for_seq(&mut self, seq: u64) -> &[u8] {
+        let start = match self.header {
+            Some((of, start)) if of == seq => start,
+            _ => self.write_header(seq),
+        };
+        &self.bytes[start..]
+    }
+
+    fn write_header(&mut self, seq: u64) -> usize {
+        let mut header = Vec::with_capacity(HEADER_BYTES_MAX);
+        push_header(&mut header, seq);
+        let start = HEADER_BYTES_MAX - header.len();
+        self.bytes[start..HEADER_BYTES_MAX].copy_from_slice(&header);
+        self.header = Some((seq, start));
+        start
+    }
+
+    /// The memory, to be used again.
+    pub(super) fn into_memory(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
 /// A record for a query, encoded but for its ID, which differs from client to client.
 pub(super) struct QueryRecordTemplate {
     bytes: Vec<u8>,
@@ -65,9 +119,8 @@ impl QueryRecordTemplate {
         }
     }
 
-    /// The record with this ID, in place of what `out` held.
-    pub(super) fn fill(&self, id: u64, out: &mut Vec<u8>) {
-        out.clear();
+    /// Appends the record with this ID.
+    pub(super) fn push(&self, id: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.bytes[..self.id_at]);
         push_uint(out, id);
         out.extend_from_slice(&self.bytes[self.id_at + 1..]);
@@ -111,6 +164,20 @@ mod tests {
     }
 
     #[test]
+    fn records_have_the_header_of_their_stream() {
+        let mut record = Record::new(vec![7; 100]);
+        for body in [&b"one"[..], b"another"] {
+            record.set_body(|out| out.extend_from_slice(body));
+            for seq in [1, 1, 300, u64::MAX, 1] {
+                let mut expected = Vec::new();
+                push_header(&mut expected, seq);
+                expected.extend_from_slice(body);
+                assert_eq!(record.for_seq(seq), expected);
+            }
+        }
+    }
+
+    #[test]
     fn query_records_differ_in_their_id_alone() {
         let event = QueryEvent {
             id: QueryId { ltime: 5, id: 9 },
@@ -119,7 +186,7 @@ mod tests {
             deadline: Instant::now(),
         };
         let mut record = Vec::new();
-        QueryRecordTemplate::new(&event).fill(300, &mut record);
+        QueryRecordTemplate::new(&event).push(300, &mut record);
         assert_eq!(record, b"\x85\xa5Event\xa5query\xa2ID\xcd\x01\x2c\xa5LTime\x05\xa4Name\xa1q\xa7Payload\xc4\x02zz");
     }
 }

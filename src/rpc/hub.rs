@@ -150,6 +150,8 @@ pub struct Hub<C> {
     pub(super) members: MembersCache,
     pub(super) counters: Counters,
     pub(super) scratch: Vec<u8>,
+    /// The last answer to `stats`, while the client at hand asks nothing else.
+    pub(super) stats: Option<Vec<u8>>,
     /// Who wants the event at hand; kept for its memory.
     pub(super) subscribers: Vec<Subscriber>,
     /// Lines of the log from this number on are new to monitors.
@@ -180,6 +182,7 @@ impl<C: Cluster> Hub<C> {
             members: MembersCache::default(),
             counters: Counters::default(),
             scratch: Vec::new(),
+            stats: None,
             subscribers: Vec::new(),
             shown: 0,
             closing: Vec::new(),
@@ -311,6 +314,7 @@ impl<C: Cluster> Hub<C> {
     /// Lets timers fire that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.cluster.handle_timeout(now);
+        self.sessions.trim();
         while let Some(timer) = self.wheel.pop_expired(now) {
             match timer {
                 Timer::Deadline(id) => self.handle_deadline(id),

@@ -145,6 +145,7 @@ impl<C: Cluster> Hub<C> {
             }
             self.show_log_before_it_wraps(now);
         }
+        self.stats = None;
         self.finish_after_eof(now, id);
         used
     }

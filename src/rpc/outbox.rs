@@ -3,8 +3,9 @@
 //! One queue, first in, first out, so what is sent never interleaves. An empty outbox owns no memory: buffers come from
 //! and go back to a [`BufferPool`] of the hub.
 
-/// How many empty buffers a pool keeps.
-const POOLED_BUFFERS_MAX: usize = 8;
+/// What the empty buffers of a pool take at the most, in bytes. An event to a hundred subscribers fills a buffer for
+/// each: to have them grow anew every turn costs more than the copying.
+const POOLED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A buffer that grew past this goes back to the system, in bytes.
 const POOLED_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Sent bytes at the front are given back when they are this many, and half of the buffer.
@@ -14,18 +15,38 @@ const COMPACT_BYTES_MIN: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct BufferPool {
     spare: Vec<Vec<u8>>,
+    bytes: usize,
+    /// The fewest that were spare since the last [`trim`](Self::trim).
+    unused: usize,
 }
 
 impl BufferPool {
     fn take(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_default()
+        let buffer = self.spare.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        self.unused = self.unused.min(self.spare.len());
+        buffer
     }
 
     fn give(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= POOLED_BUFFER_BYTES_MAX && self.spare.len() < POOLED_BUFFERS_MAX {
+        let bytes = self.bytes + buffer.capacity();
+        if buffer.capacity() <= POOLED_BUFFER_BYTES_MAX && bytes <= POOLED_BYTES_MAX {
             buffer.clear();
+            self.bytes = bytes;
             self.spare.push(buffer);
         }
+    }
+
+    /// Gives back to the system what nobody took since the last time.
+    pub(super) fn trim(&mut self) {
+        // Those at the front have waited longest.
+        for buffer in self.spare.drain(..self.unused) {
+            self.bytes -= buffer.capacity();
+        }
+        if self.spare.is_empty() {
+            self.spare = Vec::new();
+        }
+        self.unused = self.spare.len();
     }
 }
 
@@ -106,5 +127,27 @@ mod tests {
         outbox.consume(5, &mut pool);
         assert_eq!(outbox.bytes.capacity(), 0);
         assert_eq!(pool.spare.len(), 1);
+    }
+
+    #[test]
+    fn buffers_that_nobody_takes_are_given_back() {
+        let mut pool = BufferPool::default();
+        let mut outboxes: Vec<Outbox> = (0..200).map(|_| Outbox::default()).collect();
+        let mut use_some = |pool: &mut BufferPool, count: usize| {
+            for outbox in &mut outboxes[..count] {
+                outbox.buffer(pool).resize(40 * 1024, 0);
+            }
+            for outbox in &mut outboxes[..count] {
+                outbox.consume(40 * 1024, pool);
+            }
+        };
+        use_some(&mut pool, 200);
+        assert!(pool.spare.len() > 50 && pool.bytes <= POOLED_BYTES_MAX);
+        pool.trim();
+        use_some(&mut pool, 3);
+        pool.trim();
+        assert_eq!(pool.spare.len(), 3);
+        pool.trim();
+        assert_eq!((pool.spare.len(), pool.bytes), (0, 0));
     }
 }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
-use super::encode::push_header;
 use super::outbox::BufferPool;
 use super::session::{Access, Peer, Session, SessionId};
 
@@ -90,14 +89,13 @@ impl Sessions {
         Some(session.outbox.buffer(&mut self.pool))
     }
 
+    /// Lets go of memory that nobody has used since the last time.
+    pub(super) fn trim(&mut self) {
+        self.pool.trim();
+    }
+
     /// Appends a record to what a client is sent, unless that would be more than `limit` bytes.
-    pub(super) fn push_record(
-        &mut self,
-        id: SessionId,
-        seq: u64,
-        record: &[u8],
-        limit: usize,
-    ) -> Pushed {
+    pub(super) fn push_record(&mut self, id: SessionId, record: &[u8], limit: usize) -> Pushed {
         let session = self.slab.get_mut(id.slot as usize);
         let Some(session) = session.filter(|session| session.generation == id.generation) else {
             return Pushed::Gone;
@@ -111,7 +109,6 @@ impl Sessions {
             self.dirty.push(id);
         }
         let out = session.outbox.buffer(&mut self.pool);
-        push_header(out, seq);
         out.extend_from_slice(record);
         Pushed::Queued { waiting }
     }

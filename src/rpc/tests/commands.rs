@@ -346,6 +346,25 @@ fn keys_with_encryption_off_and_on() {
 }
 
 #[test]
+fn stats_asked_for_at_once_are_of_one_moment() {
+    let mut scene = Scene::new();
+    let id = scene.client();
+    let event = map([("Name", "e".into())]);
+    let mut requests = request("stats", 1, None).repeat(2);
+    requests.extend(request("event", 2, Some(event)));
+    requests.extend(request("stats", 3, None));
+    scene.send(id, &requests);
+    let answers = scene.values(id);
+    let requests = |at: usize| text(field(&answers[at], "rpc"), "requests");
+    let events = |at: usize| text(field(&answers[at], "rpc"), "events");
+    assert_eq!([events(1), events(3), events(6)], ["1", "1", "2"]);
+    assert_eq!(requests(1), requests(3));
+    // The next time it is another moment.
+    let (_, body) = scene.exchange(id, "stats", 4, None);
+    assert_eq!(text(field(&body.unwrap(), "rpc"), "requests"), "6");
+}
+
+#[test]
 fn stats_have_the_reference_s_sections_and_our_own() {
     let mut scene = Scene::new();
     let id = scene.client();
