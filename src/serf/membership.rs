@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{Member, MemberEvent, MemberEventKind, MemberStatus};
 
-use super::clock::{LTIME_MAX, LamportClock};
+use super::clock::LamportClock;
 use super::intent::{IntentKind, Intents};
 
 /// How long a pruned node has to live on before it is believed without a word of its own. Longer than it takes to
@@ -262,7 +262,7 @@ impl Membership {
 
     /// A node says that it joined, or that it lives.
     pub fn handle_join_intent(&mut self, now: Instant, name: &str, ltime: u64) -> IntentReaction {
-        if ltime > LTIME_MAX {
+        if !self.clock.believes(ltime) {
             return IntentReaction::Ignore;
         }
         self.clock.witness(ltime);
@@ -299,7 +299,7 @@ impl Membership {
         prune: bool,
         intention: LocalIntention,
     ) -> IntentReaction {
-        if ltime > LTIME_MAX {
+        if !self.clock.believes(ltime) {
             return IntentReaction::Ignore;
         }
         self.clock.witness(ltime);

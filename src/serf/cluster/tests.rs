@@ -793,3 +793,31 @@ fn coordinates_can_be_off() {
     assert_eq!(scene.serf.coordinate("me"), Some(Coordinate::default()));
     assert_eq!(scene.serf.coordinate("other"), None);
 }
+
+#[test]
+fn events_and_queries_go_on_after_absurd_times() {
+    use crate::serf::clock::{LTIME_MAX, REACH};
+    for ltime in [LTIME_MAX, LTIME_MAX + REACH, u64::MAX] {
+        let mut scene = Scene::new();
+        scene.meet("n2", 2);
+        let far = QueryMessage {
+            ltime,
+            ..query("far", b"", 0)
+        };
+        scene.hear(|out| user_event(ltime, "far").encode(out));
+        scene.hear(|out| far.encode(out));
+        scene.outputs();
+        let now = scene.now;
+        scene.serf.user_event(now, "ours", b"", false).unwrap();
+        assert_eq!(scene.user_events().len(), 1, "{ltime}");
+        let mut ask = || scene.serf.query(now, QueryRequest::default()).unwrap();
+        let asked = [ask(), ask()];
+        scene.wait(Duration::from_secs(60));
+        let done = |query: &QueryId| Output::QueryDone { query: *query };
+        let outputs = scene.outputs();
+        assert!(
+            asked.iter().all(|query| outputs.contains(&done(query))),
+            "{ltime}"
+        );
+    }
+}
