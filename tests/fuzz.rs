@@ -7,10 +7,14 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../fuzz/decode_harness.rs"]
+mod decode_harness;
 #[path = "../fuzz/gossip_harness.rs"]
 mod gossip_harness;
 #[path = "../fuzz/harness.rs"]
 mod harness;
+#[path = "../fuzz/node_harness.rs"]
+mod node_harness;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -90,4 +94,39 @@ fn snapshots() {
 #[test]
 fn keyrings() {
     run("keyring", gossip_harness::keyring, 10_000);
+}
+
+#[test]
+fn requests() {
+    run("request", decode_harness::request, 5000);
+}
+
+#[test]
+fn packets() {
+    run("packet", decode_harness::packet, 3000);
+}
+
+#[test]
+fn streams() {
+    run("stream", decode_harness::stream, 2000);
+}
+
+#[test]
+fn serf_messages() {
+    run("serf_message", decode_harness::serf_message, 5000);
+}
+
+#[test]
+fn configs() {
+    run("config", decode_harness::config, 2000);
+}
+
+#[test]
+fn texts() {
+    run("text", decode_harness::text, 5000);
+}
+
+#[test]
+fn nodes() {
+    run("node", node_harness::node, 300);
 }
