@@ -1,5 +1,7 @@
 //! What a node keeps over a restart, and what a crash leaves of it.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::time::Instant;
 
 use rand::RngExt;

@@ -1,5 +1,7 @@
 //! The made-up network: who reaches whom, after how long, and what becomes of packets and streams on the way.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 //! Every node is a whole agent without its sockets: [`Hub`] in front of [`Serf`]. The world carries out what it asks of
 //! network and disk, after a delay, or never. Time goes from one thing to happen to the next.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
