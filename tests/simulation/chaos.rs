@@ -844,8 +844,10 @@ impl Chaos {
             return Some("a node has left and still runs".to_owned());
         }
         let late = |client: &Client| {
+            let process = self.world.get(client.node);
+            let dropped = process.map_or(0, |process| process.hub.counters().dropped);
             client
-                .overdue(now - SECOND)
+                .overdue(now - SECOND, dropped)
                 .or_else(|| self.behind(client))
                 .map(|what| format!("a client of n{}: {what}", client.node))
         };

@@ -202,10 +202,13 @@ impl Client {
         self.waiting.len()
     }
 
-    /// What is not over though it should be by now.
-    pub(crate) fn overdue(&self, now: Instant) -> Option<String> {
+    /// What is not over though it should be by now. Records may have been dropped if it did not read for a while.
+    pub(crate) fn overdue(&self, now: Instant, dropped: u64) -> Option<String> {
         if let Some(waiting) = self.waiting.front() {
             return Some(format!("no response to {waiting:?}"));
+        }
+        if self.was_stalled && dropped > 0 {
+            return None;
         }
         self.subscriptions
             .values()
