@@ -620,6 +620,14 @@ impl Chaos {
     fn hear(&mut self, id: ProcessId, event: HubEvent) {
         match event {
             HubEvent::Event(event) => {
+                if let Event::Member(event) = &event {
+                    let names: Vec<_> = event.members.iter().map(|m| &*m.name).collect();
+                    self.trace(format_args!(
+                        "n{} tells {} {names:?}",
+                        id.0,
+                        event.kind.as_str()
+                    ));
+                }
                 self.ledger.told(id, &event);
                 if let Event::Member(event) = &event
                     && event.kind == MemberEventKind::Failed

@@ -160,8 +160,15 @@ impl Ledger {
                 } else if process.heard.contains(&(ltime, name.to_owned())) {
                     self.due += 1;
                 } else {
+                    let clock = process.clocks[1];
+                    let key = (ltime, name.to_owned());
+                    let holders = self.processes.iter();
+                    let holders: Vec<_> = holders
+                        .filter(|(_, process)| process.heard.contains(&key))
+                        .map(|(id, _)| id)
+                        .collect();
                     return Some(format!(
-                        "{id:?} has not told {name}, of Lamport time {ltime}"
+                        "{id:?}, at {clock}, has not told {name} of Lamport time {ltime}, as {holders:?} did"
                     ));
                 }
             }

@@ -30,6 +30,7 @@ cargo test --profile simulation --test simulate -- [options]
   --seeds A..B      these seeds (default 0..4)
   --nodes N         nodes of the cluster (default 8)
   --minutes N       simulated minutes before everything heals (default 1)
+  --first           stop at the first seed that fails
   --trace           print what happens
 Of every four seeds one is calm, one lossy, one divided, one stormy.";
 
@@ -37,6 +38,7 @@ struct Arguments {
     seeds: Range<u64>,
     nodes: usize,
     minutes: u64,
+    first: bool,
     trace: bool,
 }
 
@@ -50,6 +52,7 @@ fn arguments() -> Option<Arguments> {
         seeds: 0..4,
         nodes: 8,
         minutes: 1,
+        first: false,
         trace: false,
     };
     let mut words = std::env::args().skip(1);
@@ -66,6 +69,7 @@ fn arguments() -> Option<Arguments> {
             }
             "--nodes" => arguments.nodes = number(words.next()) as usize,
             "--minutes" => arguments.minutes = number(words.next()),
+            "--first" => arguments.first = true,
             "--trace" => arguments.trace = true,
             "--help" => {
                 println!("{HELP}");
@@ -102,6 +106,9 @@ fn main() -> ExitCode {
                     "SEED {seed} FAILED; again: cargo test --profile simulation --test simulate -- \
                      --seed {seed} --nodes {nodes} --minutes {minutes} --trace"
                 );
+                if arguments.first {
+                    break;
+                }
             }
         }
     }
