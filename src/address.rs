@@ -217,6 +217,10 @@ impl fmt::Display for RpcAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            // Two slashes after the prefix are part of it.
+            Self::Unix(path) if path.as_os_str().as_encoded_bytes().starts_with(b"//") => {
+                write!(f, "{UNIX_PREFIX}//{}", path.display())
+            }
             Self::Unix(path) => write!(f, "{UNIX_PREFIX}{}", path.display()),
         }
     }
@@ -311,6 +315,9 @@ mod tests {
             "10.0.0.1:7373"
         );
         assert_eq!(RpcAddr::parse("unix:///a").unwrap().to_string(), "unix:/a");
+        // A path that begins with two slashes keeps them.
+        let twice = RpcAddr::parse("unix:////a").unwrap();
+        assert_eq!(RpcAddr::parse(&twice.to_string()).unwrap(), twice);
     }
 
     #[test]

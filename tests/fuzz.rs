@@ -7,6 +7,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../fuzz/decode_harness.rs"]
+mod decode_harness;
 #[path = "../fuzz/gossip_harness.rs"]
 mod gossip_harness;
 #[path = "../fuzz/harness.rs"]
@@ -14,6 +16,8 @@ mod harness;
 #[cfg(feature = "mdns")]
 #[path = "../fuzz/mdns_harness.rs"]
 mod mdns_harness;
+#[path = "../fuzz/node_harness.rs"]
+mod node_harness;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -99,4 +103,39 @@ fn keyrings() {
 #[test]
 fn multicast_dns() {
     run("mdns", mdns_harness::mdns, 10_000);
+}
+
+#[test]
+fn requests() {
+    run("request", decode_harness::request, 5000);
+}
+
+#[test]
+fn packets() {
+    run("packet", decode_harness::packet, 3000);
+}
+
+#[test]
+fn streams() {
+    run("stream", decode_harness::stream, 2000);
+}
+
+#[test]
+fn serf_messages() {
+    run("serf_message", decode_harness::serf_message, 5000);
+}
+
+#[test]
+fn configs() {
+    run("config", decode_harness::config, 2000);
+}
+
+#[test]
+fn texts() {
+    run("text", decode_harness::text, 5000);
+}
+
+#[test]
+fn nodes() {
+    run("node", node_harness::node, 300);
 }

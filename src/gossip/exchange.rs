@@ -79,6 +79,12 @@ pub(super) struct Streams {
     pub(super) held: usize,
 }
 
+impl Streams {
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
+    }
+}
+
 impl Gossip {
     /// Compares states with another node.
     pub(super) fn open_exchange(

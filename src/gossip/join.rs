@@ -53,6 +53,12 @@ pub(super) struct Joins {
     waiting: BTreeMap<u64, Attempt>,
 }
 
+impl Joins {
+    pub(super) fn len(&self) -> usize {
+        self.joins.len()
+    }
+}
+
 impl Gossip {
     /// Joins the cluster of the nodes at these addresses. Ends as a [`GossipEvent::Joined`] with the number returned.
     pub fn join(&mut self, now: Instant, addresses: &[String]) -> u64 {

@@ -21,6 +21,7 @@ mod nodes;
 pub mod packet;
 mod packets;
 mod probe;
+mod resources;
 mod state;
 pub mod stream;
 pub mod suspicion;
@@ -30,6 +31,7 @@ pub use self::core::{Gossip, GossipConfig, GossipEvent, NodeInfo, QUEUE_MIN, Que
 pub use counters::GossipCounters;
 pub use exchange::{ACCEPTED_MAX, HELD_BYTES_MAX, PUSH_PULLS_MAX};
 pub use merge::NODES_PER_TURN;
+pub use resources::GossipResources;
 
 #[cfg(test)]
 mod tests;

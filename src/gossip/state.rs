@@ -352,8 +352,13 @@ impl Gossip {
         self.broadcast_alive(now, self.local, None);
     }
 
-    /// Changes what this node says of itself. The token's broadcast tells everybody.
+    /// Changes what this node says of itself. The token's broadcast tells everybody, unless the node has left: to say
+    /// anything would bring it back.
     pub fn set_meta(&mut self, now: Instant, meta: &[u8], token: BroadcastToken) {
+        if self.left {
+            self.events.push_back(GossipEvent::BroadcastDone(token));
+            return;
+        }
         self.incarnation = self.incarnation.saturating_add(1);
         let incarnation = self.incarnation;
         let Some(node) = self.nodes.get_mut(self.local) else {

@@ -15,9 +15,11 @@ mod joins;
 mod keys;
 mod messages;
 mod queries;
+mod resources;
 mod sync;
 
 pub use files::FileCommand;
+pub use resources::SerfResources;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

@@ -4,7 +4,8 @@
 //! node that leaves from one that fails (`handleNode…` in `serf/serf.go`). Members that are gone are kept for a day, so
 //! that failed ones are tried again and so that other nodes learn of the left ones; then they are reaped.
 //!
-//! Two things differ from the reference. A member that is pruned while it is leaving goes after a delay without holding
+//! Three things differ from the reference. A member that is said to leave and lives on is not taken for leaving for ever,
+//! though it has missed what was said of it and did not refute it. A member that is pruned while it is leaving goes after a delay without holding
 //! anything up, and stays if it says meanwhile that it lives. And what was pruned does not come back on the word of
 //! nodes that missed it: a tombstone stays, and a node that gossip calls alive again is only believed when it has
 //! joined since, or has lived for [`PROBATION`].
@@ -18,11 +19,11 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{Member, MemberEvent, MemberEventKind, MemberStatus};
 
-use super::clock::{LTIME_MAX, LamportClock};
+use super::clock::LamportClock;
 use super::intent::{IntentKind, Intents};
 
-/// How long a pruned node has to live on before it is believed without a word of its own. Longer than it takes to
-/// find out that a node is dead.
+/// How long a pruned node, or one that others forced to leave, has to live on before it is believed without a word of its
+/// own. Longer than it takes to find out that a node is dead.
 pub const PROBATION: Duration = Duration::from_secs(60);
 /// How many pruned nodes are remembered.
 const TOMBSTONES_MAX: usize = 16 * 1024;
@@ -76,6 +77,8 @@ struct MemberState {
     status_ltime: u64,
     /// Since when it is failed or left.
     gone_since: Option<Instant>,
+    /// Since when it is leaving, if it is.
+    leaving_since: Option<Instant>,
     /// When to forget it although it is only leaving.
     prune_at: Option<Instant>,
 }
@@ -119,7 +122,7 @@ impl Membership {
             version: 0,
             events: VecDeque::new(),
         };
-        membership.add(local, 0);
+        membership.add(local, 0, None);
         membership
     }
 
@@ -202,7 +205,7 @@ impl Membership {
             return;
         }
         let Some(state) = self.members.get_mut(&node.name) else {
-            self.add_with_intent(node);
+            self.add_with_intent(now, node);
             return;
         };
         let before = state.member.status;
@@ -262,7 +265,7 @@ impl Membership {
 
     /// A node says that it joined, or that it lives.
     pub fn handle_join_intent(&mut self, now: Instant, name: &str, ltime: u64) -> IntentReaction {
-        if ltime > LTIME_MAX {
+        if !self.clock.believes(ltime) {
             return IntentReaction::Ignore;
         }
         self.clock.witness(ltime);
@@ -285,7 +288,7 @@ impl Membership {
         }
         let reaction = self.note_intent(now, name, IntentKind::Join, ltime);
         if let Some((node, _)) = self.tombstones.remove(name).and_then(|t| t.returned) {
-            self.add_with_intent(node);
+            self.add_with_intent(now, node);
         }
         reaction
     }
@@ -299,7 +302,7 @@ impl Membership {
         prune: bool,
         intention: LocalIntention,
     ) -> IntentReaction {
-        if ltime > LTIME_MAX {
+        if !self.clock.believes(ltime) {
             return IntentReaction::Ignore;
         }
         self.clock.witness(ltime);
@@ -325,6 +328,7 @@ impl Membership {
         match state.member.status {
             MemberStatus::Alive => {
                 state.member.status = MemberStatus::Leaving;
+                state.leaving_since = Some(now);
                 self.version += 1;
             }
             MemberStatus::Failed => {
@@ -371,8 +375,24 @@ impl Membership {
                 self.erase(&name);
             }
         }
+        self.take_leaves_back(now);
         self.intents.expire(now);
         self.reap_tombstones(now);
+    }
+
+    /// Believes that members stay which live on for long after their leave was heard of.
+    fn take_leaves_back(&mut self, now: Instant) {
+        for (name, state) in &mut self.members {
+            let since = state.leaving_since;
+            if state.member.status == MemberStatus::Leaving
+                && state.prune_at.is_none()
+                && *name != self.local
+                && since.is_some_and(|since| now.saturating_duration_since(since) >= PROBATION)
+            {
+                state.member.status = MemberStatus::Alive;
+                self.version += 1;
+            }
+        }
     }
 
     fn reap_tombstones(&mut self, now: Instant) {
@@ -388,7 +408,7 @@ impl Membership {
             .collect();
         for name in lived {
             if let Some((node, _)) = self.tombstones.remove(&name).and_then(|t| t.returned) {
-                self.add_with_intent(node);
+                self.add_with_intent(now, node);
             }
         }
         let limit = self.retention.left;
@@ -444,7 +464,7 @@ impl Membership {
         }
     }
 
-    fn add_with_intent(&mut self, node: Member) {
+    fn add_with_intent(&mut self, now: Instant, node: Member) {
         let (status, ltime) = match self.intents.get(&node.name) {
             Some(intent) if intent.kind == IntentKind::Leave => {
                 (MemberStatus::Leaving, intent.ltime)
@@ -452,14 +472,16 @@ impl Membership {
             Some(intent) => (MemberStatus::Alive, intent.ltime),
             None => (MemberStatus::Alive, 0),
         };
-        self.add(Member { status, ..node }, ltime);
+        let leaving_since = (status == MemberStatus::Leaving).then_some(now);
+        self.add(Member { status, ..node }, ltime, leaving_since);
     }
 
-    fn add(&mut self, member: Member, status_ltime: u64) {
+    fn add(&mut self, member: Member, status_ltime: u64, leaving_since: Option<Instant>) {
         let state = MemberState {
             member: member.clone(),
             status_ltime,
             gone_since: None,
+            leaving_since,
             prune_at: None,
         };
         self.members.insert(member.name.clone(), state);

@@ -14,4 +14,4 @@ pub mod message;
 pub mod recent;
 pub mod snapshot;
 
-pub use cluster::{FileCommand, Serf, SerfConfig, SerfError};
+pub use cluster::{FileCommand, Serf, SerfConfig, SerfError, SerfResources};

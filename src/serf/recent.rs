@@ -6,7 +6,7 @@
 //!
 //! Invariant: what has been called new once is never called new again, as long as Lamport times stay believable.
 
-use super::clock::{LTIME_MAX, LamportClock};
+use super::clock::LamportClock;
 
 /// How many Lamport times are remembered: the reference's event and query buffers.
 pub const SLOTS: usize = 512;
@@ -66,14 +66,14 @@ impl<T: PartialEq> RecentBuffer<T> {
 
     /// Takes no message from before `ltime` from now on.
     pub fn raise_minimum(&mut self, ltime: u64) {
-        if ltime <= LTIME_MAX {
+        if self.clock.believes(ltime) {
             self.minimum = self.minimum.max(ltime);
         }
     }
 
     /// Takes note of a message and says what to do with it.
     pub fn receive(&mut self, ltime: u64, item: T) -> Reception {
-        if ltime > LTIME_MAX {
+        if !self.clock.believes(ltime) {
             return Reception::Refused;
         }
         self.clock.witness(ltime);

@@ -1,97 +1,113 @@
 //! A made-up network and clock, in which many nodes run in one process, the same each time for one seed.
 //!
-//! Every node is a whole [`Serf`]; the world carries out what it asks of the network, after a delay, or never. Time goes
-//! from one thing to happen to the next.
+//! Every node is a whole agent without its sockets: [`Hub`] in front of [`Serf`]. The world carries out what it asks of
+//! network and disk, after a delay, or never. Time goes from one thing to happen to the next.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serfling::agent::log::LogRing;
 use serfling::cluster::{
-    Cluster, MemberStatus, NetworkCommand, NetworkEvent, Operation, Output, StreamId,
+    Cluster, MemberStatus, NetworkCommand, NetworkEvent, Operation, StreamId, Ticket,
 };
+use serfling::rpc::{self, Hub, HubEvent};
 use serfling::serf::{Serf, SerfConfig};
+
+use crate::agenda::Agenda;
+use crate::disk::Disk;
+use crate::network::Network;
 
 /// The gossip port of every node.
 const PORT: u16 = 7946;
+/// What the system keeps of packets for a process that does not read them.
+const MISSED_PACKETS_MAX: usize = 1000;
+/// Turns that may be due at once. More are a loop without end.
+const TURNS_AT_ONCE_MAX: usize = 100_000;
+/// Share of packets to where no process is that the sender hears of.
+const UNREACHABLE_TOLD: f64 = 0.3;
 
-/// What goes over the network.
+/// What comes to a node.
 #[derive(Debug)]
 enum Delivery {
     Packet {
         from: SocketAddr,
         payload: Vec<u8>,
     },
+    Unreachable(SocketAddr),
     /// Somebody wants a stream; how the other end calls it.
     Open {
-        from: SocketAddr,
-        node: usize,
+        from: usize,
         stream: StreamId,
     },
     Opened(StreamId),
     Bytes(StreamId, Vec<u8>),
     Ended(StreamId, Option<String>),
-    Resolved(u64),
+    Resolved(u64, Result<Vec<IpAddr>, String>),
 }
 
-/// How the network treats what is sent.
-#[derive(Debug, Clone)]
-pub(crate) struct Network {
-    /// Between these, at random.
-    pub(crate) delay: (Duration, Duration),
-    /// Of packets, from 0 to 1.
-    pub(crate) loss: f64,
+enum Item {
+    Delivery(usize, Delivery),
+    /// Timers of a node may be due.
+    Turn(usize),
 }
 
-/// One node, and what it has told.
+/// One end of a stream.
+struct End {
+    peer: (usize, StreamId),
+    /// When the last piece on its way from here arrives: those after it come later.
+    arrives: Instant,
+    /// Nothing comes through any more.
+    broken: bool,
+}
+
+/// One process.
 pub(crate) struct Node {
-    pub(crate) serf: Serf,
-    pub(crate) outputs: Vec<Output>,
+    pub(crate) hub: Hub<Serf>,
+    /// Which process of that node it is.
+    pub(crate) run: u32,
+    /// What it has told its owner.
+    pub(crate) told: Vec<HubEvent>,
     /// It takes nothing in and its clock stands, as if the process were stopped.
     pub(crate) paused: bool,
     missed: Vec<Delivery>,
+    /// When it has its next turn.
+    planned: Option<Instant>,
 }
 
 /// A made-up network and clock.
 pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) network: Network,
-    nodes: BTreeMap<usize, Node>,
-    rng: StdRng,
-    deliveries: BinaryHeap<Reverse<(Instant, u64)>>,
-    pending: HashMap<u64, (usize, Delivery)>,
-    timeouts: BinaryHeap<Reverse<(Instant, usize)>>,
-    /// The two ends of each stream.
-    streams: HashMap<(usize, StreamId), (usize, StreamId)>,
-    number: u64,
+    pub(crate) rng: StdRng,
+    nodes: Vec<Option<Box<Node>>>,
+    /// By node; they outlive its processes.
+    pub(crate) disks: HashMap<usize, Disk>,
+    runs: HashMap<usize, u32>,
+    agenda: Agenda<Item>,
+    streams: HashMap<(usize, StreamId), End>,
     accepted: u64,
-    /// Groups that can't reach each other, by node; everybody else is in group 0.
-    pub(crate) groups: HashMap<usize, u32>,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        let now = Instant::now();
         Self {
-            now,
-            network: Network {
-                delay: (Duration::from_micros(200), Duration::from_millis(3)),
-                loss: 0.0,
-            },
-            nodes: BTreeMap::new(),
+            now: Instant::now(),
+            network: Network::new(),
             rng: StdRng::seed_from_u64(seed),
-            deliveries: BinaryHeap::new(),
-            pending: HashMap::new(),
-            timeouts: BinaryHeap::new(),
+            nodes: Vec::new(),
+            disks: HashMap::new(),
+            runs: HashMap::new(),
+            agenda: Agenda::new(),
             streams: HashMap::new(),
-            number: 0,
             accepted: 0,
-            groups: HashMap::new(),
             packets: 0,
             bytes: 0,
         }
@@ -102,6 +118,14 @@ impl World {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, a, b)), PORT)
     }
 
+    fn node_at(to: SocketAddr) -> Option<usize> {
+        let IpAddr::V4(ip) = to.ip() else {
+            return None;
+        };
+        let [.., a, b] = ip.octets();
+        usize::from(u16::from_be_bytes([a, b])).checked_sub(1)
+    }
+
     pub(crate) fn config(&mut self, node: usize) -> SerfConfig {
         SerfConfig::new(format!("n{node}"), Self::addr(node), self.rng.random())
     }
@@ -109,37 +133,43 @@ impl World {
     /// Starts a node with the defaults.
     pub(crate) fn spawn(&mut self, node: usize) {
         let config = self.config(node);
-        self.spawn_with(node, config);
+        self.spawn_with(node, config, rpc::Config::default());
     }
 
-    pub(crate) fn spawn_with(&mut self, node: usize, config: SerfConfig) {
+    pub(crate) fn spawn_with(&mut self, node: usize, config: SerfConfig, rpc: rpc::Config) {
         let serf = Serf::new(self.now, config).expect("it starts");
-        let outputs = Vec::new();
-        let (paused, missed) = (false, Vec::new());
-        let entry = Node {
-            serf,
-            outputs,
-            paused,
-            missed,
+        let mut hub = Hub::new(self.now, rpc, serf, Arc::new(LogRing::new()));
+        hub.tell_events();
+        let run = self.runs.entry(node).or_default();
+        *run += 1;
+        let process = Node {
+            hub,
+            run: *run,
+            told: Vec::new(),
+            paused: false,
+            missed: Vec::new(),
+            planned: None,
         };
-        self.nodes.insert(node, entry);
+        if self.nodes.len() <= node {
+            self.nodes.resize_with(node + 1, || None);
+        }
+        self.nodes[node] = Some(Box::new(process));
         self.settle(node);
     }
 
     /// Ends a node without a word.
     pub(crate) fn kill(&mut self, node: usize) {
-        self.nodes.remove(&node);
-        let ends: Vec<_> = self
-            .streams
-            .keys()
-            .filter(|(owner, _)| *owner == node)
-            .copied()
-            .collect();
+        self.nodes[node] = None;
+        let mut ends: Vec<_> = self.streams.keys().copied().collect();
+        ends.retain(|(owner, _)| *owner == node);
+        // In the same order each time.
+        ends.sort_by_key(|(_, stream)| format!("{stream:?}"));
         for end in ends {
-            if let Some(peer) = self.streams.remove(&end) {
-                self.streams.remove(&peer);
-                let ended = Delivery::Ended(peer.1, Some("connection reset by peer".into()));
-                self.deliver(peer.0, ended);
+            if let Some((other, there)) = self.streams.remove(&end).map(|end| end.peer) {
+                let reset = Some("connection reset by peer".to_owned());
+                if self.network.passes(node, other) {
+                    self.deliver(other, self.network.delay.1, Delivery::Ended(there, reset));
+                }
             }
         }
     }
@@ -150,41 +180,55 @@ impl World {
     }
 
     pub(crate) fn resume(&mut self, node: usize) {
-        let entry = self.node(node);
-        entry.paused = false;
-        let missed = std::mem::take(&mut entry.missed);
+        let process = self.node(node);
+        process.paused = false;
+        let missed = std::mem::take(&mut process.missed);
         for delivery in missed {
             self.receive(node, delivery);
         }
-        self.timeouts.push(Reverse((self.now, node)));
+        self.plan_turn(node);
     }
 
     pub(crate) fn node(&mut self, node: usize) -> &mut Node {
-        self.nodes.get_mut(&node).expect("it runs")
+        self.get_mut(node).expect("it runs")
+    }
+
+    pub(crate) fn get_mut(&mut self, node: usize) -> Option<&mut Node> {
+        self.nodes.get_mut(node)?.as_deref_mut()
+    }
+
+    pub(crate) fn get(&self, node: usize) -> Option<&Node> {
+        self.nodes.get(node)?.as_deref()
     }
 
     pub(crate) fn serf(&self, node: usize) -> &Serf {
-        &self.nodes[&node].serf
+        self.get(node).expect("it runs").hub.cluster()
     }
 
     pub(crate) fn running(&self) -> impl Iterator<Item = usize> + '_ {
-        self.nodes.keys().copied()
+        let running = |(node, process): (usize, &Option<_>)| process.as_ref().map(|_| node);
+        self.nodes.iter().enumerate().filter_map(running)
+    }
+
+    /// How many processes run.
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.iter().flatten().count()
     }
 
     /// Does something with a node.
     pub(crate) fn with<R>(&mut self, node: usize, act: impl FnOnce(&mut Serf, Instant) -> R) -> R {
         let now = self.now;
-        let result = act(&mut self.node(node).serf, now);
+        let result = self.node(node).hub.with_cluster(now, |serf| act(serf, now));
         self.settle(node);
         result
     }
 
-    pub(crate) fn join(&mut self, node: usize, other: usize) {
+    pub(crate) fn join(&mut self, node: usize, other: usize) -> Ticket {
         let addresses = vec![Self::addr(other).to_string()];
         let replay = false;
         self.with(node, |serf, now| {
-            serf.start(now, Operation::Join { addresses, replay });
-        });
+            serf.start(now, Operation::Join { addresses, replay })
+        })
     }
 
     /// What a node believes of another.
@@ -205,30 +249,41 @@ impl World {
             .all(|node| self.status(node, other) == Some(status))
     }
 
-    /// Whether every running node takes exactly the running ones for alive.
+    /// Whether every running node takes exactly the running ones for alive, and sees them as they see themselves.
     pub(crate) fn converged(&self) -> bool {
-        let count = self.nodes.len();
-        self.running().all(|node| {
+        self.disagreement().is_none()
+    }
+
+    /// Somebody who is wrong about the members, and about whom.
+    pub(crate) fn disagreement(&self) -> Option<String> {
+        let count = self.count();
+        self.running().find_map(|node| {
             let mut alive = 0;
-            let mut wrong = false;
+            let mut wrong = None;
             self.serf(node).visit_members(&mut |member| {
-                if member.status == MemberStatus::Alive {
-                    alive += 1;
-                    let number = member.name[1..].parse().expect("a number");
-                    wrong |= !self.nodes.contains_key(&number);
+                let number = member.name[1..].parse().expect("a number");
+                let right = match (self.get(number), member.status) {
+                    (Some(process), MemberStatus::Alive) => {
+                        alive += 1;
+                        process.hub.cluster().local() == member
+                    }
+                    (Some(_), _) | (None, MemberStatus::Alive | MemberStatus::Leaving) => false,
+                    (None, _) => true,
+                };
+                if !right {
+                    wrong = Some(format!("n{node} sees {} as {}", member.name, member.status));
                 }
             });
-            alive == count && !wrong
+            wrong.or_else(|| {
+                (alive != count).then(|| format!("n{node} knows {alive} living nodes of {count}"))
+            })
         })
     }
 
     /// Lets time pass.
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(next) = self.next().filter(|next| *next <= end) {
-            self.now = next.max(self.now);
-            self.step();
-        }
+        while self.step(end).is_some() {}
         self.now = end;
     }
 
@@ -242,180 +297,256 @@ impl World {
         self.now - begin
     }
 
-    fn next(&self) -> Option<Instant> {
-        let delivery = self.deliveries.peek().map(|Reverse((at, _))| *at);
-        let timeout = self.timeouts.peek().map(|Reverse((at, _))| *at);
-        [delivery, timeout].into_iter().flatten().min()
+    /// Lets the next thing happen, if it does by then; says to which node.
+    pub(crate) fn step(&mut self, by: Instant) -> Option<usize> {
+        let at = self.agenda.next().filter(|at| *at <= by)?;
+        self.now = self.now.max(at);
+        match self.agenda.pop(by)? {
+            Item::Delivery(node, delivery) => {
+                self.receive(node, delivery);
+                Some(node)
+            }
+            Item::Turn(node) => {
+                self.turn(node);
+                Some(node)
+            }
+        }
     }
 
-    fn step(&mut self) {
-        // What comes in is read before timers fire.
-        if let Some(Reverse((at, number))) = self.deliveries.peek().copied()
-            && at <= self.now
-        {
-            self.deliveries.pop();
-            if let Some((node, delivery)) = self.pending.remove(&number) {
-                self.receive(node, delivery);
-            }
+    /// Timers of a node may be due.
+    fn turn(&mut self, node: usize) {
+        let now = self.now;
+        let Some(process) = self.get_mut(node).filter(|process| !process.paused) else {
+            return;
+        };
+        if process.planned.is_none_or(|planned| planned > now) {
             return;
         }
-        let Some(Reverse((at, node))) = self.timeouts.pop() else {
-            return;
-        };
-        let now = self.now;
-        let Some(entry) = self.nodes.get_mut(&node).filter(|entry| !entry.paused) else {
-            return;
-        };
-        // It may have been planned anew since.
-        if entry
-            .serf
-            .poll_timeout()
-            .is_some_and(|due| due <= at.max(now))
+        process.planned = None;
+        let mut turns = 0;
+        while let Some(process) = self.get_mut(node)
+            && process.hub.poll_timeout().is_some_and(|due| due <= now)
         {
-            entry.serf.handle_timeout(now);
+            process.hub.handle_timeout(now);
             self.settle(node);
+            turns += 1;
+            assert!(
+                turns < TURNS_AT_ONCE_MAX,
+                "timers of n{node} fire without end"
+            );
+        }
+        self.plan_turn(node);
+    }
+
+    fn plan_turn(&mut self, node: usize) {
+        let now = self.now;
+        if let Some(process) = self.get_mut(node)
+            && let Some(at) = process.hub.poll_timeout().map(|at| at.max(now))
+            && process
+                .planned
+                .is_none_or(|planned| planned > at || planned < now)
+        {
+            process.planned = Some(at);
+            self.agenda.plan(at, Item::Turn(node));
         }
     }
 
     fn receive(&mut self, node: usize, delivery: Delivery) {
         let now = self.now;
-        let Some(entry) = self.nodes.get_mut(&node) else {
-            if let Delivery::Open {
-                node: from, stream, ..
-            } = delivery
-            {
-                let refused = Delivery::Ended(stream, Some("connection refused".into()));
-                self.deliver(from, refused);
+        let longest = self.network.delay.1;
+        let accepted = self.accepted;
+        let Some(process) = self.nodes.get_mut(node).and_then(Option::as_deref_mut) else {
+            if let Delivery::Open { from, stream } = delivery {
+                let refused = Some("connection refused".to_owned());
+                self.deliver(from, longest, Delivery::Ended(stream, refused));
             }
             return;
         };
-        if entry.paused {
+        if process.paused {
             // The system holds some of it.
-            if entry.missed.len() < 1000 {
-                entry.missed.push(delivery);
+            let packet = matches!(delivery, Delivery::Packet { .. });
+            if !packet || process.missed.len() < MISSED_PACKETS_MAX {
+                process.missed.push(delivery);
             }
             return;
         }
-        let serf = &mut entry.serf;
+        let mut tell = |event: NetworkEvent<'_>| {
+            process
+                .hub
+                .with_cluster(now, |serf| serf.handle_network(now, event));
+        };
         match delivery {
             Delivery::Packet { from, payload } => {
                 let payload = &payload;
-                serf.handle_network(now, NetworkEvent::Packet { from, payload });
+                tell(NetworkEvent::Packet { from, payload });
+            }
+            Delivery::Unreachable(to) => {
+                let error = "connection refused".to_owned();
+                tell(NetworkEvent::PacketFailed { to, error });
             }
             Delivery::Open {
-                from,
-                node: other,
+                from: other,
                 stream,
             } => {
-                let here = StreamId::accepted(self.accepted);
+                let here = StreamId::accepted(accepted);
+                let from = Self::addr(other);
+                tell(NetworkEvent::Accepted { stream: here, from });
                 self.accepted += 1;
-                self.streams.insert((node, here), (other, stream));
-                self.streams.insert((other, stream), (node, here));
-                serf.handle_network(now, NetworkEvent::Accepted { stream: here, from });
-                self.deliver(other, Delivery::Opened(stream));
+                for (end, peer) in [
+                    ((node, here), (other, stream)),
+                    ((other, stream), (node, here)),
+                ] {
+                    let (arrives, broken) = (now, false);
+                    let end_of_it = End {
+                        peer,
+                        arrives,
+                        broken,
+                    };
+                    self.streams.insert(end, end_of_it);
+                }
+                self.deliver(other, longest, Delivery::Opened(stream));
             }
-            Delivery::Opened(stream) => {
-                serf.handle_network(now, NetworkEvent::Connected { stream });
-            }
+            Delivery::Opened(stream) => tell(NetworkEvent::Connected { stream }),
             Delivery::Bytes(stream, bytes) => {
                 let bytes = &bytes;
-                serf.handle_network(now, NetworkEvent::Received { stream, bytes });
+                tell(NetworkEvent::Received { stream, bytes });
             }
             Delivery::Ended(stream, error) => {
+                tell(NetworkEvent::Ended { stream, error });
                 self.streams.remove(&(node, stream));
-                serf.handle_network(now, NetworkEvent::Ended { stream, error });
             }
-            Delivery::Resolved(request) => {
-                let result = Err("no such host".into());
-                serf.handle_network(now, NetworkEvent::Resolved { request, result });
-            }
+            Delivery::Resolved(request, result) => tell(NetworkEvent::Resolved { request, result }),
         }
         self.settle(node);
     }
 
-    fn settle(&mut self, node: usize) {
-        loop {
-            let entry = self.nodes.get_mut(&node).expect("it runs");
-            while let Some(output) = entry.serf.poll_output() {
-                entry.outputs.push(output);
+    /// Carries out all that a node wants done.
+    pub(crate) fn settle(&mut self, node: usize) {
+        let now = self.now;
+        while let Some(process) = self.get_mut(node) {
+            for _ in 0..TURNS_AT_ONCE_MAX {
+                if !process.hub.has_ready() {
+                    break;
+                }
+                process.hub.handle_ready(now);
             }
-            let Some(command) = entry.serf.poll_network() else {
-                break;
-            };
-            self.carry_out(node, command);
+            let command = process.hub.poll_network();
+            let told = std::iter::from_fn(|| process.hub.poll_event());
+            process.told.extend(told);
+            match command {
+                Some(command) => self.carry_out(node, command),
+                None => break,
+            }
         }
-        if let Some(at) = self.nodes[&node].serf.poll_timeout() {
-            self.timeouts.push(Reverse((at.max(self.now), node)));
+        let disk = self.disks.entry(node).or_default();
+        if let Some(process) = self.nodes.get_mut(node).and_then(Option::as_deref_mut) {
+            disk.carry_out(now, &mut process.hub);
         }
+        self.plan_turn(node);
     }
 
     fn carry_out(&mut self, node: usize, command: NetworkCommand) {
-        let from = Self::addr(node);
         match command {
-            NetworkCommand::SendPacket { to, payload } => {
-                self.packets += 1;
-                self.bytes += payload.len() as u64;
-                let lost = self.rng.random::<f64>() < self.network.loss;
-                if let Some(other) = self.reachable(node, to).filter(|_| !lost) {
-                    self.deliver(other, Delivery::Packet { from, payload });
-                }
-            }
-            NetworkCommand::Resolve { request, .. } => {
-                self.deliver(node, Delivery::Resolved(request));
+            NetworkCommand::SendPacket { to, payload } => self.send(node, to, payload),
+            NetworkCommand::Resolve { request, host } => {
+                // The host of a node is called as the node.
+                let number = host
+                    .strip_prefix("host-")
+                    .and_then(|text| text.parse().ok());
+                let found = number.map(|number| vec![Self::addr(number).ip()]);
+                let result = found.ok_or_else(|| "no such host".to_owned());
+                self.deliver(
+                    node,
+                    self.network.delay.1,
+                    Delivery::Resolved(request, result),
+                );
             }
             NetworkCommand::Connect { stream, to } => {
                 // From where nobody is, nothing comes back.
                 if let Some(other) = self.reachable(node, to) {
-                    self.deliver(other, Delivery::Open { from, node, stream });
+                    let open = Delivery::Open { from: node, stream };
+                    self.deliver(other, self.network.delay.1, open);
                 }
             }
-            NetworkCommand::Write { stream, bytes } => {
-                if let Some(&(other, there)) = self.streams.get(&(node, stream)) {
-                    self.bytes += bytes.len() as u64;
-                    self.deliver(other, Delivery::Bytes(there, bytes));
-                }
+            NetworkCommand::Write { stream, bytes } => self.write(node, stream, &bytes),
+            NetworkCommand::Close { stream } => {
+                self.end_stream(node, stream, None);
+                self.deliver(node, self.network.delay.1, Delivery::Ended(stream, None));
             }
-            NetworkCommand::Close { stream } | NetworkCommand::Reset { stream } => {
-                let told = matches!(command, NetworkCommand::Close { .. });
-                if let Some((other, there)) = self.streams.remove(&(node, stream)) {
-                    self.deliver_last(other, Delivery::Ended(there, None));
-                }
-                if told {
-                    self.deliver(node, Delivery::Ended(stream, None));
-                }
+            NetworkCommand::Reset { stream } => {
+                let reset = Some("connection reset by peer".to_owned());
+                self.end_stream(node, stream, reset);
             }
         }
     }
 
+    fn send(&mut self, node: usize, to: SocketAddr, payload: Vec<u8>) {
+        self.packets += 1;
+        self.bytes += payload.len() as u64;
+        let from = Self::addr(node);
+        let Some(other) = self.reachable(node, to) else {
+            return;
+        };
+        if self.get(other).is_none() {
+            if self.rng.random::<f64>() < UNREACHABLE_TOLD {
+                self.deliver(node, self.network.delay.1, Delivery::Unreachable(to));
+            }
+            return;
+        }
+        for delay in self.network.arrivals(&mut self.rng) {
+            let mut payload = payload.clone();
+            self.network.touch(&mut self.rng, &mut payload);
+            self.deliver(other, delay, Delivery::Packet { from, payload });
+        }
+    }
+
+    /// Sends bytes on a stream, in order and perhaps in pieces.
+    fn write(&mut self, node: usize, stream: StreamId, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        for piece in bytes.chunks(self.network.piece_bytes.clamp(1, bytes.len().max(1))) {
+            let (shortest, longest) = self.network.delay;
+            let delay = self.rng.random_range(shortest..=longest);
+            let cut = self.network.cuts > 0.0 && self.rng.random::<f64>() < self.network.cuts;
+            let Some(end) = self.streams.get_mut(&(node, stream)) else {
+                return;
+            };
+            let (other, there) = end.peer;
+            end.broken |= !self.network.passes(node, other);
+            if end.broken {
+                return;
+            }
+            end.arrives = end.arrives.max(self.now + delay);
+            let arrives = end.arrives;
+            if cut {
+                let reset = || Some("connection reset by peer".to_owned());
+                self.end_stream(node, stream, reset());
+                self.deliver(node, longest, Delivery::Ended(stream, reset()));
+                return;
+            }
+            let delivery = Delivery::Bytes(there, piece.to_vec());
+            self.agenda.plan(arrives, Item::Delivery(other, delivery));
+        }
+    }
+
+    /// Lets go of one end of a stream; the other hears of it after all that was written.
+    fn end_stream(&mut self, node: usize, stream: StreamId, error: Option<String>) {
+        let Some(end) = self.streams.remove(&(node, stream)) else {
+            return;
+        };
+        let (other, there) = end.peer;
+        if !end.broken && self.network.passes(node, other) {
+            let at = end.arrives.max(self.now + self.network.delay.1);
+            let delivery = Delivery::Ended(there, error);
+            self.agenda.plan(at, Item::Delivery(other, delivery));
+        }
+    }
+
     fn reachable(&self, node: usize, to: SocketAddr) -> Option<usize> {
-        let IpAddr::V4(ip) = to.ip() else {
-            return None;
-        };
-        let [.., a, b] = ip.octets();
-        let other = usize::from(u16::from_be_bytes([a, b])).checked_sub(1)?;
-        let group = |node| self.groups.get(&node).copied().unwrap_or_default();
-        (group(node) == group(other)).then_some(other)
+        Self::node_at(to).filter(|other| self.network.passes(node, *other))
     }
 
-    fn deliver(&mut self, node: usize, delivery: Delivery) {
-        let (shortest, longest) = self.network.delay;
-        // Bytes of a stream stay in order: all of them take the longest.
-        let delay = if matches!(delivery, Delivery::Packet { .. }) {
-            self.rng.random_range(shortest..=longest)
-        } else {
-            longest
-        };
-        self.deliver_after(delay, node, delivery);
-    }
-
-    fn deliver_last(&mut self, node: usize, delivery: Delivery) {
-        self.deliver_after(self.network.delay.1 * 2, node, delivery);
-    }
-
-    fn deliver_after(&mut self, delay: Duration, node: usize, delivery: Delivery) {
-        self.number += 1;
-        self.pending.insert(self.number, (node, delivery));
-        self.deliveries
-            .push(Reverse((self.now + delay, self.number)));
+    fn deliver(&mut self, node: usize, delay: Duration, delivery: Delivery) {
+        let item = Item::Delivery(node, delivery);
+        self.agenda.plan(self.now + delay, item);
     }
 }

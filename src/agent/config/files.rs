@@ -61,15 +61,29 @@ fn read_file(path: &Path, warnings: &mut Vec<String>) -> Result<PartialConfig, C
         let text = format!("it is larger than {FILE_BYTES_MAX} bytes");
         return Err(ConfigError::read(path, io::Error::other(text)));
     }
-    let found = Warnings::default();
-    let config = decode(&bytes, &found).map_err(|error| ConfigError::Decode {
-        path: path.to_owned(),
-        line: error.line(),
-        message: message_of(&error),
-    })?;
-    let found = found.into_inner().into_iter();
-    warnings.extend(found.map(|text| format!("{}: {text}", path.display())));
-    Ok(config)
+    PartialConfig::from_json(path, &bytes, warnings)
+}
+
+impl PartialConfig {
+    /// Reads the text of a file; `path` is how errors and warnings call it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Decode`].
+    pub fn from_json(
+        path: &Path,
+        json: &[u8],
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, ConfigError> {
+        let found = Warnings::default();
+        let config = decode(json, &found).map_err(|error| ConfigError::Decode {
+            path: path.to_owned(),
+            line: error.line(),
+            message: message_of(&error),
+        })?;
+        let found = found.into_inner().into_iter();
+        warnings.extend(found.map(|text| format!("{}: {text}", path.display())));
+        Ok(config)
+    }
 }
 
 fn decode(json: &[u8], warnings: &Warnings) -> serde_json::Result<PartialConfig> {

@@ -285,3 +285,17 @@ proptest! {
         prop_assert_eq!(one.gossip.present(), other.gossip.present());
     }
 }
+
+#[test]
+fn new_meta_does_not_bring_back_who_left() {
+    let mut scene = Scene::among(2);
+    let [leave, meta] = [1, 2].map(broadcast::BroadcastToken);
+    scene.gossip.leave(scene.now, leave);
+    let news = scene.gossip.queued_news();
+    scene.gossip.set_meta(scene.now, b"other", meta);
+    let events: Vec<_> = std::iter::from_fn(|| scene.gossip.poll_event()).collect();
+    assert!(events.contains(&GossipEvent::BroadcastDone(meta)));
+    assert!(!events.contains(&GossipEvent::BroadcastDone(leave)));
+    assert_eq!(scene.gossip.queued_news(), news);
+    assert_eq!(scene.gossip.incarnation, 1);
+}

@@ -31,6 +31,16 @@ pub(super) struct Files {
 }
 
 impl Files {
+    /// How many operations and answers wait for a file to be written.
+    pub(super) fn waiting(&self) -> usize {
+        self.key_answers.len() + self.tag_changes.len()
+    }
+
+    /// How many files are to be written.
+    pub(super) fn unpolled(&self) -> usize {
+        self.keyrings.len() + self.tags.len()
+    }
+
     pub(super) fn write_keyring(&mut self, json: String, query: QueryId, answer: KeyResponse) {
         self.keyrings.push_back(json);
         self.key_answers.push_back((query, answer));

@@ -35,6 +35,10 @@ pub(super) struct JoinState {
 }
 
 impl JoinState {
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
     /// Whether events from before a join are not wanted.
     pub(super) fn ignores_old_events(&self) -> bool {
         self.running

@@ -33,6 +33,13 @@ struct Running {
     keys: BTreeMap<String, u64>,
 }
 
+impl KeyState {
+    /// How many operations run or wait.
+    pub(super) fn len(&self) -> usize {
+        usize::from(self.running.is_some()) + self.waiting.len()
+    }
+}
+
 impl Serf {
     pub(super) fn start_key_operation(
         &mut self,

@@ -1,7 +1,8 @@
 //! What nodes tell each other when they compare states: intents and events that one of them may have missed.
 //!
 //! Source: hashicorp/serf, `serf/delegate.go` (`LocalState`, `MergeRemoteState`). Unlike there, events are taken in the
-//! order of their Lamport times.
+//! order of their Lamport times; and a living node is not taken for leaving on the word of one that knows it as left: see
+//! `hear_left`.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -80,13 +81,25 @@ impl Serf {
         let left: HashSet<&str> = state.left_members.iter().copied().collect();
         for &(node, ltime) in &state.status_ltimes {
             if left.contains(node) {
-                // Later than the last word on it, so that it counts.
-                let ltime = ltime.saturating_add(1);
-                let prune = false;
-                self.hear_leave(now, &LeaveMessage { ltime, node, prune });
+                self.hear_left(now, node, ltime);
             } else {
                 self.hear_join(now, &JoinMessage { ltime, node });
             }
         }
+    }
+
+    /// Another node counts a node among the left.
+    fn hear_left(&mut self, now: Instant, node: &str, ltime: u64) {
+        let status = self.membership.get(node).map(|member| member.status);
+        let ltime = match status {
+            // It came back, and gossip brings that there too. It would not hear of this, so nobody would take it back.
+            Some(MemberStatus::Alive) if node != self.config.name => return,
+            // As here. A later time would grow with every comparison.
+            Some(MemberStatus::Left | MemberStatus::Leaving) => ltime,
+            // Later than the last word on it, so that it counts.
+            _ => ltime.saturating_add(1),
+        };
+        let prune = false;
+        self.hear_leave(now, &LeaveMessage { ltime, node, prune });
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::{JoinFailures, KeyOperation, KeyReport, MemberStatus, QueryEvent, StreamId};
 use crate::gossip::envelope::Envelope;
 use crate::gossip::keyring::{Key, Keyring};
-use crate::gossip::message::{Alive, Message};
+use crate::gossip::message::{Alive, Dead, Message};
 use crate::gossip::packet::PacketScratch;
 use crate::gossip::stream::{StreamEnd, encode_push_pull};
 use crate::serf::coalesce::{PERIOD, QUIESCENT_PERIOD};
@@ -804,4 +804,78 @@ fn coordinates_can_be_off() {
     let scene = Scene::new();
     assert_eq!(scene.serf.coordinate("me"), Some(Coordinate::default()));
     assert_eq!(scene.serf.coordinate("other"), None);
+}
+
+#[test]
+fn events_and_queries_go_on_after_absurd_times() {
+    use crate::serf::clock::{LTIME_MAX, REACH};
+    for ltime in [LTIME_MAX, LTIME_MAX + REACH, u64::MAX] {
+        let mut scene = Scene::new();
+        scene.meet("n2", 2);
+        let far = QueryMessage {
+            ltime,
+            ..query("far", b"", 0)
+        };
+        scene.hear(|out| user_event(ltime, "far").encode(out));
+        scene.hear(|out| far.encode(out));
+        scene.outputs();
+        let now = scene.now;
+        scene.serf.user_event(now, "ours", b"", false).unwrap();
+        assert_eq!(scene.user_events().len(), 1, "{ltime}");
+        let mut ask = || scene.serf.query(now, QueryRequest::default()).unwrap();
+        let asked = [ask(), ask()];
+        scene.wait(Duration::from_secs(60));
+        let done = |query: &QueryId| Output::QueryDone { query: *query };
+        let outputs = scene.outputs();
+        assert!(
+            asked.iter().all(|query| outputs.contains(&done(query))),
+            "{ltime}"
+        );
+    }
+}
+
+/// What a node says that knows `node` as left since `ltime`.
+fn left_elsewhere(node: &str, ltime: u64) -> PushPullMessage<'_> {
+    PushPullMessage {
+        ltime: ltime + 1,
+        status_ltimes: vec![(node, ltime)],
+        left_members: vec![node],
+        ..PushPullMessage::default()
+    }
+}
+
+#[test]
+fn who_lives_is_not_leaving_for_those_who_know_it_as_left() {
+    let mut scene = Scene::new();
+    scene.meet("n2", 2);
+    scene.compare(false, &left_elsewhere("n2", 7));
+    assert_eq!(scene.status("n2"), Some(MemberStatus::Alive));
+    // This node itself says that it lives.
+    scene.sent();
+    scene.compare(false, &left_elsewhere("me", 9));
+    scene.wait(Duration::from_secs(1));
+    let join = |(_, message): &(SocketAddr, Vec<u8>)| matches!(JoinMessage::decode(message), Ok(join) if join.node == "me");
+    assert!(scene.sent().iter().any(join));
+}
+
+#[test]
+fn comparing_the_same_twice_makes_no_time_pass() {
+    let mut scene = Scene::new();
+    scene.meet("n2", 2);
+    scene.hear_gossip(&Message::Dead(Dead {
+        incarnation: 1,
+        node: "n2",
+        from: "n3",
+    }));
+    assert_eq!(scene.status("n2"), Some(MemberStatus::Failed));
+    scene.compare(false, &left_elsewhere("n2", 7));
+    assert_eq!(scene.status("n2"), Some(MemberStatus::Left));
+    let time = |scene: &Scene| scene.serf.membership.clock().time();
+    let before = time(&scene);
+    // As it comes from a node that has heard it from here.
+    for _ in 0..3 {
+        let ltime = before - 1;
+        scene.compare(false, &left_elsewhere("n2", ltime));
+    }
+    assert_eq!(time(&scene), before);
 }

@@ -325,3 +325,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_node_that_lives_on_is_not_leaving_for_ever() {
+    let mut talk = Talk::new();
+    talk.alive("a").alive("b");
+    assert_eq!(talk.leave("a", 5), PassOn);
+    talk.pass(PROBATION / 2);
+    assert_eq!(talk.status("a"), Some(Leaving));
+    talk.pass(PROBATION / 2);
+    assert_eq!(talk.status("a"), Some(Alive));
+    // One that goes in time has left.
+    assert_eq!(talk.leave("b", 6), PassOn);
+    talk.pass(PROBATION / 2);
+    talk.silent("b").pass(PROBATION);
+    assert_eq!(talk.status("b"), Some(Left));
+}

@@ -1,0 +1,40 @@
+//! What a node holds that comes and goes, so that tests and owners can see that it goes.
+
+use super::Serf;
+use crate::gossip::GossipResources;
+
+/// What a node holds at the moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SerfResources {
+    /// What gossip below holds.
+    pub gossip: GossipResources,
+    /// Timers set, besides gossip's.
+    pub timers: usize,
+    /// Queries asked here that are not done.
+    pub asked: usize,
+    /// Queries that can be answered.
+    pub received: usize,
+    /// Joins going on, this node's own attempts included.
+    pub joins: usize,
+    /// Operations that wait for others to hear of something, or for a file.
+    pub waiting: usize,
+    /// Outputs and file commands that nobody has polled.
+    pub unpolled: usize,
+}
+
+impl Serf {
+    /// What is held at the moment.
+    #[must_use]
+    pub fn resources(&self) -> SerfResources {
+        SerfResources {
+            gossip: self.gossip.resources(),
+            timers: self.wheel.len(),
+            asked: self.asked.len(),
+            received: self.received.len(),
+            joins: self.joins.len(),
+            waiting: self.waiting.len() + self.keys.len() + self.files.waiting(),
+            unpolled: self.outputs.len() + self.files.unpolled(),
+        }
+    }
+}
