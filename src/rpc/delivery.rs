@@ -215,6 +215,7 @@ impl<C: Cluster> Hub<C> {
         match self.sessions.push_record(to.session, record, limit) {
             Pushed::Queued { waiting } => {
                 self.counters.records += 1;
+                self.fanned_out += record.len();
                 if waiting > BEHIND_BYTES {
                     self.note_behind(now, to.session);
                 }

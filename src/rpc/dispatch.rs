@@ -157,6 +157,10 @@ impl<C: Cluster> Hub<C> {
             }
             return Handled::Wait;
         }
+        if command == Command::Event && self.has_fanned_out() {
+            self.sessions.mark_ready(id);
+            return Handled::Wait;
+        }
         session_expects(self, id, Expect::Header);
         match command {
             Command::Handshake => {

@@ -147,6 +147,8 @@ pub struct Hub<C> {
     pub(super) asked: HashMap<QueryId, (SessionId, u64)>,
     pub(super) operations: HashMap<Ticket, Pending>,
     pub(super) publishers: Publishers,
+    /// Bytes of records queued this turn.
+    pub(super) fanned_out: usize,
     pub(super) members: MembersCache,
     pub(super) counters: Counters,
     pub(super) scratch: Vec<u8>,
@@ -179,6 +181,7 @@ impl<C: Cluster> Hub<C> {
             asked: HashMap::new(),
             operations: HashMap::new(),
             publishers: Publishers::default(),
+            fanned_out: 0,
             members: MembersCache::default(),
             counters: Counters::default(),
             scratch: Vec::new(),

@@ -23,6 +23,10 @@ const REQUEST_DEPTH_MAX: usize = 32;
 /// Work done for a client before others have their turn. A plain request is one.
 const WORK_PER_TURN: usize = 2048;
 
+/// Records that events may bring in a turn, in bytes: among thousands of subscribers a burst of events would else hold up
+/// everybody for as long as it takes to copy it to each.
+const FAN_OUT_PER_TURN: usize = 4 * 1024 * 1024;
+
 /// What became of a frame.
 pub(super) enum Handled {
     /// It is used up; its cost counts against the client's turn.
@@ -75,15 +79,27 @@ impl<C: Cluster> Hub<C> {
         })
     }
 
-    /// Goes on with requests that had to wait for their turn. Says whether there are more.
+    /// Whether events brought as many records as they may in a turn.
+    pub(super) const fn has_fanned_out(&self) -> bool {
+        self.fanned_out >= FAN_OUT_PER_TURN
+    }
+
+    /// Goes on with requests that had to wait for their turn: to be called once in a turn, when all that came in is
+    /// handled. Says whether there are more.
     pub fn handle_ready(&mut self, now: Instant) -> bool {
+        self.fanned_out = 0;
         for _ in 0..self.sessions.ready_len() {
+            // Whoever is next now is the first to go on in the next turn.
+            if self.has_fanned_out() {
+                break;
+            }
             let Some(id) = self.sessions.next_ready() else {
                 break;
             };
             self.work_on_inbox(now, id);
         }
         self.settle(now);
+        self.fanned_out = 0;
         self.has_ready()
     }
 

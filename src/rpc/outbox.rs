@@ -6,8 +6,9 @@
 /// What the empty buffers of a pool take at the most, in bytes. An event to a hundred subscribers fills a buffer for
 /// each: to have them grow anew every turn costs more than the copying.
 const POOLED_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A buffer that grew past this goes back to the system, in bytes.
-const POOLED_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// A buffer that grew past this goes back to the system, in bytes. Members of a thousand nodes are well below it: to have the
+/// system map, clear and unmap so much for each answer takes longer than the copying.
+const POOLED_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// Sent bytes at the front are given back when they are this many, and half of the buffer.
 const COMPACT_BYTES_MIN: usize = 64 * 1024;
 

@@ -102,6 +102,54 @@ fn a_subscriber_that_keeps_reading_loses_nothing() {
 }
 
 #[test]
+fn a_burst_to_many_subscribers_takes_several_turns() {
+    const SUBSCRIBERS: usize = 100;
+    const EVENTS: u64 = 500;
+    let mut scene = scene(1024 * 1024, Overflow::Drop);
+    let subscribers: Vec<SessionId> = (0..SUBSCRIBERS).map(|_| subscriber(&mut scene)).collect();
+    let [one, two, other] = [0; 3].map(|_| scene.client());
+    let burst: Vec<u8> = (0..EVENTS / 2).flat_map(event).collect();
+    let mut received = 0;
+    let mut turns = 0;
+    for publisher in [one, two] {
+        scene.hub.handle_bytes(scene.now, publisher, &burst);
+    }
+    loop {
+        let queued: usize = subscribers
+            .iter()
+            .map(|id| scene.hub.pending(*id).len())
+            .sum();
+        // What was read and what was ready have a turn's worth each, and an event is not divided.
+        assert!(queued < 9 * 1024 * 1024, "{queued}");
+        for id in &subscribers {
+            let bytes = scene.hub.pending(*id).len();
+            received += bytes;
+            scene.hub.handle_sent(*id, bytes);
+        }
+        if !scene.hub.has_ready() {
+            break;
+        }
+        turns += 1;
+        // Others are answered in between.
+        scene
+            .hub
+            .handle_bytes(scene.now, other, &request("members", turns, None));
+        scene.hub.handle_ready(scene.now);
+        assert!(!scene.hub.pending(other).is_empty());
+        let bytes = scene.hub.pending(other).len();
+        scene.hub.handle_sent(other, bytes);
+    }
+    assert!(turns >= 3, "{turns}");
+    let counters = scene.hub.counters();
+    assert_eq!(counters.records, EVENTS * SUBSCRIBERS as u64);
+    assert_eq!(counters.dropped, 0);
+    assert!(received > 400 * EVENTS as usize * SUBSCRIBERS);
+    for publisher in [one, two] {
+        assert_eq!(scene.values(publisher).len() as u64, EVENTS / 2);
+    }
+}
+
+#[test]
 fn responses_are_never_dropped() {
     let mut scene = scene(1, Overflow::Drop);
     let (id, publisher) = (subscriber(&mut scene), scene.client());
