@@ -219,6 +219,7 @@ fn events(subscribers: usize) {
     measured(&mut || {
         for _ in 0..ROUNDS {
             hub.handle_bytes(now, publisher, &events);
+            hub.handle_ready(now);
             taken += hub::take(&mut hub, publisher);
             for id in &subscribers {
                 taken += hub::take(&mut hub, *id);

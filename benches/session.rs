@@ -58,6 +58,7 @@ fn event_to(bencher: Bencher<'_, '_>, (wanting, others): (usize, usize)) {
         .counter(ItemsCount::new(wanting.max(1)))
         .bench_local(|| {
             hub.handle_bytes(now, publisher, &event);
+            hub.handle_ready(now);
             take(&mut hub, publisher);
             subscribers
                 .iter()
