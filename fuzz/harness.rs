@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serfling::agent::log::LogRing;
 use serfling::cluster::{Standalone, StandaloneConfig};
+use serfling::log_ring::LogRing;
 use serfling::msgpack::frame::{Limits, Scanner};
 use serfling::rpc::{Config, Hub, Peer, Resources, SessionId};
 

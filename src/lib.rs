@@ -18,7 +18,7 @@
 //! Every core speaks the same verbs: `handle_…` pushes input in, `poll_…` pulls output out until it returns `None`.
 //! Polling too often is harmless.
 //!
-//! Around them: [`agent`] makes a daemon of it (configuration, log), [`client`] is a blocking client over the same
+//! Around them: [`log_ring`] keeps what monitors are shown, [`agent`] makes a daemon of it (configuration, log), [`client`] is a blocking client over the same
 //! wire types, and [`cli`] is the command line. The feature `bench`, on by default, adds a load generator.
 
 pub mod address;
@@ -29,6 +29,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod gossip;
+pub mod log_ring;
 #[cfg(feature = "mdns")]
 pub mod mdns;
 pub mod msgpack;

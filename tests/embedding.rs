@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serfling::agent::log::{Level, LogRing};
 use serfling::client::{Client, ClientError, Options, QueryReply, StreamEvent};
 use serfling::cluster::{
     Event, Member, MemberEventKind, QueryRequest, Standalone, StandaloneConfig,
 };
+use serfling::log_ring::{Level, LogRing};
 use serfling::reactor::{Server, ServerEvent, Stopper};
 use serfling::rpc::{Config, Resources};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serfling::agent::log::LogRing;
 use serfling::cluster::{Member, Standalone, StandaloneConfig};
+use serfling::log_ring::LogRing;
 use serfling::rpc::message::{Bytes, Command, EventRequest, RequestHeader, StreamRequest, Text};
 use serfling::rpc::{Config, Hub, Peer, SessionId};
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serfling::address::RpcAddr;
-use serfling::agent::log::LogRing;
 use serfling::bench::Template;
 use serfling::cluster::{Member, Standalone, StandaloneConfig};
+use serfling::log_ring::LogRing;
 use serfling::reactor::Server as RpcServer;
 use serfling::rpc;
 

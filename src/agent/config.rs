@@ -28,11 +28,11 @@ pub use partial::{InvalidTag, MdnsConfig, PartialConfig};
 pub(super) use resolve::host_name;
 
 use super::handlers::HandlerLimits;
-use super::log::Level;
 use super::syslog::Facility;
 use crate::address::{AddrParts, RpcAddr};
 use crate::cluster::Tags;
 use crate::gossip::envelope::Label;
+use crate::log_ring::Level;
 use crate::rpc::Overflow;
 
 /// The versions of Serf's protocol that there are.

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::unix::net::UnixDatagram;
 
-use super::log::Level;
+use crate::log_ring::Level;
 
 /// Where systems listen for log lines.
 const PATHS: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];

@@ -45,8 +45,8 @@ use self::listener::Listener;
 use self::metrics_port::MetricsPort;
 use self::network::Network;
 use crate::address::RpcAddr;
-use crate::agent::log::LogRing;
 use crate::cluster::{Cluster, Event, Outcome, Ticket};
+use crate::log_ring::LogRing;
 use crate::rpc::{self, Hub, HubEvent};
 
 const WAKER: Token = Token(0);

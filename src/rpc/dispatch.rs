@@ -22,8 +22,8 @@ use super::message::{
 };
 use super::session::{Access, Expect, Held, Monitor, SessionId};
 use super::subscriptions::Subscriber;
-use crate::agent::log::Level;
 use crate::cluster::{self, Cluster, ClusterError, KeyOperation, Operation};
+use crate::log_ring::Level;
 
 const HANDSHAKE_REQUIRED: &str = "Handshake required";
 const HANDSHAKE_DUPLICATE: &str = "Handshake already performed";

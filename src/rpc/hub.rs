@@ -22,8 +22,8 @@ use super::session::{Access, Congestion, Life, Peer, Session, SessionId};
 use super::sessions::Sessions;
 use super::stats::Counters;
 use super::subscriptions::{Subscriber, Subscriptions};
-use crate::agent::log::LogRing;
 use crate::cluster::{Cluster, Event, NetworkCommand, Operation, Outcome, QueryId, Ticket};
+use crate::log_ring::LogRing;
 use crate::timer_wheel::TimerWheel;
 use log::{debug, info, warn};
 

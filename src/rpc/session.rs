@@ -8,8 +8,8 @@ use std::time::Instant;
 use super::message::Command;
 use super::outbox::Outbox;
 use super::subscriptions::StreamKey;
-use crate::agent::log::Level;
 use crate::cluster::QueryId;
+use crate::log_ring::Level;
 use crate::msgpack::frame::Scanner;
 use crate::timer_wheel::TimerKey;
 

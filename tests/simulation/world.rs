@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serfling::agent::log::LogRing;
 use serfling::cluster::{
     Cluster, MemberStatus, NetworkCommand, NetworkEvent, Operation, StreamId, Ticket,
 };
+use serfling::log_ring::LogRing;
 use serfling::rpc::{self, Hub, HubEvent};
 use serfling::serf::{Serf, SerfConfig};
 

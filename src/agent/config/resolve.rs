@@ -13,10 +13,10 @@ use super::{
 };
 use crate::address::{AddrParts, DEFAULT_GOSSIP_PORT, RpcAddr};
 use crate::agent::handlers::HandlerLimits;
-use crate::agent::log::Level;
 use crate::agent::syslog::Facility;
 use crate::cluster::Tags;
 use crate::gossip::envelope::Label;
+use crate::log_ring::Level;
 use crate::rpc::{self, Overflow};
 
 /// A shorter pause between tries to join would only make noise.

@@ -1,7 +1,7 @@
 //! Coming and going: what a client has goes with it.
 
 use super::*;
-use crate::agent::log::Level;
+use crate::log_ring::Level;
 use crate::rpc::{AcceptError, Resources};
 
 fn subscribe_to_everything(scene: &mut Scene, id: SessionId) {

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use rmpv::Value;
 
 use super::{Config, Flushed, Hub, Peer, SessionId};
-use crate::agent::log::LogRing;
 use crate::cluster::{Cluster, Standalone, StandaloneConfig};
+use crate::log_ring::LogRing;
 
 /// A hub in front of a cluster of one, and the time.
 struct Scene<C = Standalone> {

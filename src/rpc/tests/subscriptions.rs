@@ -1,7 +1,7 @@
 //! Streams, monitors, queries and answers to them.
 
 use super::*;
-use crate::agent::log::Level;
+use crate::log_ring::Level;
 
 fn stream(filter: &str) -> Option<Value> {
     Some(map([("Type", filter.into())]))
