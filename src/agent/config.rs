@@ -23,11 +23,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use event_script::{EventScript, InvalidEventScript};
+pub use event_script::{EventScript, HandlerLimits, InvalidEventScript};
 pub use partial::{InvalidTag, MdnsConfig, PartialConfig};
 pub(super) use resolve::host_name;
 
-use super::handlers::HandlerLimits;
 use super::syslog::Facility;
 use crate::address::{AddrParts, RpcAddr};
 use crate::cluster::Tags;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use log::{debug, error, warn};
 
 use self::invocation::Invocation;
-use super::config::EventScript;
+use super::config::{EventScript, HandlerLimits};
 use crate::cluster::{Event, Member, QueryId};
 use crate::timer_wheel::{TimerKey, TimerWheel};
 
@@ -33,17 +33,6 @@ const GRACE: Duration = Duration::from_secs(5);
 const QUEUE_MAX: usize = 65_536;
 /// What the events that wait for one handler may take, in bytes.
 const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// How many commands may run, and for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HandlerLimits {
-    /// Of one handler at once. More than one give up its order.
-    pub parallel: usize,
-    /// Of all handlers at once.
-    pub running: usize,
-    /// How long one may run; without end where there is none.
-    pub timeout: Option<Duration>,
-}
 
 /// A command to start.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,6 @@
-//! Event handlers as they are configured: `filter=command`, or a command for every event.
+//! Event handlers as they are configured: `filter=command`, or a command for every event; and what they may use.
+
+use std::time::Duration;
 
 use crate::rpc::filter::{EventFilter, InvalidFilter};
 
@@ -9,6 +11,17 @@ pub struct EventScript {
     pub filters: Vec<EventFilter>,
     /// The command, for the shell.
     pub script: String,
+}
+
+/// How many commands may run, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandlerLimits {
+    /// Of one handler at once. More than one give up its order.
+    pub parallel: usize,
+    /// Of all handlers at once.
+    pub running: usize,
+    /// How long one may run; without end where there is none.
+    pub timeout: Option<Duration>,
 }
 
 /// An event handler whose filter is none.

@@ -8,11 +8,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{
-    Config, ConfigError, ENCRYPT_KEY_BYTES, EventScript, NODE_NAME_BYTES_MAX, PROTOCOL_VERSIONS,
-    PartialConfig, Profile, duration, is_valid_node_name,
+    Config, ConfigError, ENCRYPT_KEY_BYTES, EventScript, HandlerLimits, NODE_NAME_BYTES_MAX,
+    PROTOCOL_VERSIONS, PartialConfig, Profile, duration, is_valid_node_name,
 };
 use crate::address::{AddrParts, DEFAULT_GOSSIP_PORT, RpcAddr};
-use crate::agent::handlers::HandlerLimits;
 use crate::agent::syslog::Facility;
 use crate::cluster::Tags;
 use crate::gossip::envelope::Label;
