@@ -603,21 +603,32 @@ impl Chaos {
         loop {
             let written = self.have_clients_write(node);
             self.world.settle(node);
+            let quiet = !self.hear_all(node) && !written;
             let Some(process) = self.world.get_mut(node) else {
                 return;
             };
             let id = (node, process.run);
-            let told = std::mem::take(&mut process.told);
-            let quiet = told.is_empty() && !written;
-            for event in told {
-                self.hear(id, event);
-            }
             self.ledger.look_at_clocks(id, self.world.serf(node));
             let read = self.have_clients_read(node);
             if quiet && !read {
                 return;
             }
         }
+    }
+
+    /// Hears what a node has told up to now. Says whether there was anything.
+    fn hear_all(&mut self, node: usize) -> bool {
+        let Some(process) = self.world.get_mut(node) else {
+            return false;
+        };
+        let id = (node, process.run);
+        let mut told = std::mem::take(&mut process.told);
+        told.extend(std::iter::from_fn(|| process.hub.poll_event()));
+        let any = !told.is_empty();
+        for event in told {
+            self.hear(id, event);
+        }
+        any
     }
 
     fn hear(&mut self, id: ProcessId, event: HubEvent) {
@@ -743,6 +754,10 @@ impl Chaos {
     /// A client read something.
     fn take(&mut self, key: (usize, SessionId), read: Read) {
         let now = self.world.now;
+        if matches!(read, Read::UserEvent { .. }) {
+            // Another client's end may have had the node tell more since it was last looked at.
+            self.hear_all(key.0);
+        }
         let Some(client) = self.clients.get_mut(&key) else {
             return;
         };
