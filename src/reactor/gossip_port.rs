@@ -86,7 +86,7 @@ impl GossipPort {
         registry.register(&mut self.listener, listener, Interest::READABLE)
     }
 
-    /// The poll reports something about the packets. Returns those that the system still does not take.
+    /// The poll reports something about the packets. Those that waited are sent, as far as the system takes them.
     pub(super) fn note_packets(&mut self, event: &Event) {
         self.packets_ready |= event.is_readable() || event.is_error();
         if event.is_writable() {
