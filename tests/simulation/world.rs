@@ -94,6 +94,15 @@ pub(crate) struct World {
     accepted: u64,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+    /// What all nodes tell and when, if it is to be kept here rather than with each of them.
+    pub(crate) journal: Option<Vec<Told>>,
+}
+
+/// What a node told its owner.
+pub(crate) struct Told {
+    pub(crate) at: Instant,
+    pub(crate) node: usize,
+    pub(crate) event: HubEvent,
 }
 
 impl World {
@@ -110,6 +119,7 @@ impl World {
             accepted: 0,
             packets: 0,
             bytes: 0,
+            journal: None,
         }
     }
 
@@ -229,6 +239,17 @@ impl World {
         self.with(node, |serf, now| {
             serf.start(now, Operation::Join { addresses, replay })
         })
+    }
+
+    /// Has a node take in a push/pull, all at once and from nobody who runs.
+    pub(crate) fn hear_state(&mut self, node: usize, from: SocketAddr, bytes: &[u8]) {
+        let stream = StreamId::accepted(self.accepted);
+        self.accepted += 1;
+        self.with(node, |serf, now| {
+            serf.handle_network(now, NetworkEvent::Accepted { stream, from });
+            serf.handle_network(now, NetworkEvent::Received { stream, bytes });
+        });
+        self.turn(node);
     }
 
     /// What a node believes of another.
@@ -423,7 +444,7 @@ impl World {
     /// Carries out all that a node wants done.
     pub(crate) fn settle(&mut self, node: usize) {
         let now = self.now;
-        while let Some(process) = self.get_mut(node) {
+        while let Some(process) = self.nodes.get_mut(node).and_then(Option::as_deref_mut) {
             for _ in 0..TURNS_AT_ONCE_MAX {
                 if !process.hub.has_ready() {
                     break;
@@ -432,7 +453,14 @@ impl World {
             }
             let command = process.hub.poll_network();
             let told = std::iter::from_fn(|| process.hub.poll_event());
-            process.told.extend(told);
+            match &mut self.journal {
+                Some(journal) => journal.extend(told.map(|event| Told {
+                    at: now,
+                    node,
+                    event,
+                })),
+                None => process.told.extend(told),
+            }
             match command {
                 Some(command) => self.carry_out(node, command),
                 None => break,
