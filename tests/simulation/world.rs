@@ -68,6 +68,8 @@ enum Item {
     Delivery(usize, u32, Delivery),
     /// Timers of a node may be due.
     Turn(usize),
+    /// What a process of a node wanted done while its messages waited.
+    Command(usize, u32, NetworkCommand),
 }
 
 /// One process.
@@ -80,6 +82,8 @@ pub(crate) struct Node {
     /// It takes nothing in and its clock stands, as if the process were stopped.
     pub(crate) paused: bool,
     missed: Vec<Delivery>,
+    /// All that it sends and that comes to it waits until then; its clock goes on.
+    held_until: Option<Instant>,
     /// When it has its next turn.
     planned: Option<Instant>,
 }
@@ -162,6 +166,7 @@ impl World {
             told: Vec::new(),
             paused: false,
             missed: Vec::new(),
+            held_until: None,
             planned: None,
         };
         if self.nodes.len() <= node {
@@ -190,6 +195,17 @@ impl World {
             self.receive(node, delivery);
         }
         self.plan_turn(node);
+    }
+
+    /// Has all that a node sends and that comes to it wait until then.
+    pub(crate) fn hold(&mut self, node: usize, until: Instant) {
+        self.node(node).held_until = Some(until);
+    }
+
+    /// Until when a node's messages wait, if they do.
+    fn held(&self, node: usize) -> Option<Instant> {
+        let until = self.get(node)?.held_until?;
+        (until > self.now).then_some(until)
     }
 
     pub(crate) fn node(&mut self, node: usize) -> &mut Node {
@@ -326,6 +342,12 @@ impl World {
                 self.turn(node);
                 Some(node)
             }
+            Item::Command(node, run, command) => {
+                if self.run_of(node) == run {
+                    self.carry_out(node, command);
+                }
+                Some(node)
+            }
         }
     }
 
@@ -368,6 +390,10 @@ impl World {
     }
 
     fn receive(&mut self, node: usize, delivery: Delivery) {
+        if let Some(until) = self.held(node) {
+            self.deliver_at(node, until, delivery);
+            return;
+        }
         let now = self.now;
         let Some(process) = self.nodes.get_mut(node).and_then(Option::as_deref_mut) else {
             if let Delivery::Open { from, stream } = delivery {
@@ -432,9 +458,13 @@ impl World {
                 })),
                 None => process.told.extend(told),
             }
-            match command {
-                Some(command) => self.carry_out(node, command),
-                None => break,
+            let Some(command) = command else { break };
+            match self.held(node) {
+                Some(until) => {
+                    let command = Item::Command(node, self.run_of(node), command);
+                    self.agenda.plan(until, command);
+                }
+                None => self.carry_out(node, command),
             }
         }
         let disk = self.disks.entry(node).or_default();
