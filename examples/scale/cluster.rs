@@ -9,7 +9,7 @@ use serfling::gossip::timing::Timing;
 use serfling::gossip::{GossipCounters, Queue};
 use serfling::rpc::{self, HubEvent};
 
-use crate::image::image;
+use crate::wire;
 use crate::world::{Told, World};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -56,13 +56,17 @@ impl Cluster {
             Start::Joins => cluster.start_joins(count),
         }
         cluster.rest();
-        assert_eq!(cluster.world.disagreement(), None);
+        // Gossip may miss one of a hundred thousand; who missed something learns it with the next push/pull.
+        while let Some(wrong) = cluster.world.disagreement() {
+            eprintln!("{wrong}");
+            cluster.idle(10 * SECOND);
+        }
         cluster
     }
 
     fn start_prepared(&mut self, count: usize) {
         (0..count).for_each(|_| _ = self.spawn());
-        let state = image(count);
+        let state = wire::state(count);
         for node in 0..count {
             self.world.hear_state(node, World::addr(NOBODY), &state);
             self.forget();
@@ -83,11 +87,6 @@ impl Cluster {
     /// How many nodes run.
     pub(crate) fn count(&self) -> usize {
         self.running.len()
-    }
-
-    /// The nodes that run.
-    pub(crate) fn running(&self) -> &[usize] {
-        &self.running
     }
 
     fn spawn(&mut self) -> usize {

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, SECOND, Start};
 use crate::data::Failures;
 
 /// How long it is watched.
-const WATCHED: Duration = Duration::from_secs(120);
+const WATCHED: Duration = Duration::from_secs(300);
 /// One node in so many is slow.
 const SLOW: usize = 20;
 
@@ -34,11 +34,14 @@ enum Slow {
 }
 
 /// What is done to a cluster.
-const TREATMENTS: [(f64, Slow); 6] = [
+const TREATMENTS: [(f64, Slow); 9] = [
     (0.0, Slow::No),
     (0.01, Slow::No),
     (0.05, Slow::No),
+    (0.1, Slow::No),
     (0.2, Slow::No),
+    (0.3, Slow::No),
+    (0.4, Slow::No),
     (0.0, Slow::Stopped),
     (0.0, Slow::Delayed),
 ];
@@ -89,7 +92,7 @@ fn treat(cluster: &mut Cluster, loss: f64, slow: Slow) -> Failures {
             }
             Slow::Delayed => {
                 let until = cluster.world.now + 16 * SECOND;
-                (0..slow_count).for_each(|node| cluster.world.network.hold(node, until));
+                (0..slow_count).for_each(|node| cluster.world.hold(node, until));
                 cluster.world.run(20 * SECOND);
             }
         }

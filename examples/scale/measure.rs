@@ -10,6 +10,8 @@ use crate::data::{Load, Times};
 
 /// Between repetitions. As long as dead nodes are gossiped to.
 const PAUSE: Duration = Duration::from_secs(30);
+/// How long load is measured at least.
+const LOAD_WATCHED: Duration = Duration::from_secs(300);
 /// How exactly it is told when a failure is first suspected.
 const FINE: Duration = Duration::from_millis(10);
 
@@ -77,10 +79,13 @@ fn reached(times: &[f64], share: f64) -> f64 {
     last(&times[..nodes])
 }
 
-/// What a node sends while nothing happens, over one push/pull interval: nodes that start together compare their states
-/// in the same half minute.
+/// What a node sends while nothing happens, over whole push/pull intervals: nodes that start together compare their
+/// states in the same half minute, one interval after that of their start.
 fn load(cluster: &mut Cluster) -> Load {
-    let time = Timing::LAN.push_pull_interval(cluster.count());
+    cluster.idle(Timing::LAN.push_pull_interval);
+    let interval = Timing::LAN.push_pull_interval(cluster.count());
+    let intervals = LOAD_WATCHED.as_secs().div_ceil(interval.as_secs());
+    let time = interval * u32::try_from(intervals).expect("they are few");
     let figures = |cluster: &Cluster| {
         [
             cluster.sum(|counters| counters.packets_out),
