@@ -10,6 +10,7 @@ use serde::Serialize;
 use serfling::address::{AddrParts, RpcAddr};
 use serfling::agent::config::duration;
 use serfling::agent::config::{Config, EventScript, PartialConfig};
+use serfling::cluster::Tags;
 use serfling::cluster::address::JoinAddress;
 use serfling::gossip::envelope::{Envelope, EnvelopeConfig, Label};
 use serfling::gossip::keyring::{Key, Keyring, decode_base64};
@@ -30,8 +31,8 @@ use serfling::rpc::message::{
 use serfling::serf::coordinate::{decode_payload, encode_payload};
 use serfling::serf::message::{
     ConflictResponse, Filter, JoinMessage, KeyRequest, KeyResponse, LeaveMessage, PushPullMessage,
-    QueryMessage, QueryResponseMessage, RelayMessage, UserEventMessage, decode_tags,
-    encode_node_filter, encode_tag_filter, encode_tags,
+    QueryMessage, QueryResponseMessage, RelayMessage, UserEventMessage, encode_node_filter,
+    encode_tag_filter,
 };
 
 /// What one packet or stream may be unpacked to, in bytes: memory follows what came.
@@ -256,8 +257,8 @@ pub(crate) fn serf_message(data: &[u8]) {
         PushPullMessage<'_>,
     );
     let _ = ConflictResponse::decode(data);
-    if let Ok(tags) = decode_tags(data) {
-        assert_eq!(decode_tags(&encode_tags(&tags)).ok(), Some(tags));
+    if let Ok(tags) = Tags::from_meta(&data.into()) {
+        assert_eq!(Tags::from_meta(&tags.to_meta()).ok(), Some(tags));
     }
     match Filter::decode(data) {
         Ok(Filter::Nodes(nodes)) => {

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 
 use rand::{TryCryptoRng, TryRng};
+use serfling::cluster::Tags;
 use serfling::gossip::envelope::{Envelope, EnvelopeConfig};
 use serfling::gossip::keyring::{Key, Keyring, decode_base64};
 use serfling::gossip::message::{ErrorMessage, Message, MessageType, PushNode};
@@ -20,7 +21,7 @@ use serfling::serf::coordinate::{decode_payload, encode_payload};
 use serfling::serf::message::{
     ConflictResponse, Filter, JoinMessage, KeyRequest, KeyResponse, LeaveMessage,
     MessageType as SerfType, PushPullMessage, QueryMessage, QueryResponseMessage, RelayMessage,
-    UserEventMessage, decode_tags, encode_node_filter, encode_tag_filter, encode_tags,
+    UserEventMessage, encode_node_filter, encode_tag_filter,
 };
 
 /// What was seen, so that a recording that lost something is noticed.
@@ -125,12 +126,12 @@ fn check_message(bytes: &[u8], seen: &mut Seen) {
 
 /// The reference writes tags in any order.
 fn check_tags(meta: &[u8]) {
-    let tags = decode_tags(meta).expect("tags");
-    let again = encode_tags(&tags);
+    let tags = Tags::from_meta(&meta.into()).expect("tags");
+    let again = tags.to_meta();
     if meta.first() == Some(&255) {
         assert_eq!(again.len(), meta.len());
     }
-    assert_eq!(decode_tags(&again).expect("tags"), tags);
+    assert_eq!(Tags::from_meta(&again).expect("tags"), tags);
 }
 
 /// Encodes what was decoded and compares.

@@ -581,7 +581,7 @@ fn sighup_changes_handlers_and_tags_and_says_what_it_did_not() {
     wait_for("the other handler runs", || {
         read(&seen) == "before\nafter\n"
     });
-    let tags = client.members().unwrap().remove(0).tags;
+    let tags = client.members().unwrap().remove(0).tags.clone();
     let tags: Vec<_> = tags.iter().collect();
     assert_eq!(tags, [("role", "db"), ("rpc", "x")]);
     let handlers = &client.stats().unwrap()["event_handlers"];

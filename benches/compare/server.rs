@@ -161,8 +161,8 @@ pub(crate) fn serve_members(arguments: &[String]) {
     let mut cluster = Standalone::new(now, StandaloneConfig::new("n1"));
     for number in 1..count.parse::<usize>().unwrap() {
         let [_, _, a, b] = (number as u32).to_be_bytes();
-        let mut member = Member::alive(format!("node-{number:05}"), [10, 0, a, b].into(), 7946);
-        member.tags = [("dc", "east"), ("role", "web")].into_iter().collect();
+        let member = Member::alive(format!("node-{number:05}"), [10, 0, a, b].into(), 7946)
+            .with_tags([("dc", "east"), ("role", "web")].into_iter().collect());
         cluster.put_member(now, member);
     }
     let log = Arc::new(LogRing::new());

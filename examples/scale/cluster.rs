@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use serfling::cluster::{Event, MemberEvent, MemberEventKind};
+use serfling::cluster::{Catalog, Event, MemberEvent, MemberEventKind};
 use serfling::gossip::timing::Timing;
 use serfling::gossip::{GossipCounters, Queue};
 use serfling::rpc::{self, HubEvent};
@@ -35,6 +35,8 @@ pub(crate) enum Start {
 pub(crate) struct Cluster {
     pub(crate) world: World,
     pub(crate) timing: Timing,
+    /// What nodes know of nodes, once.
+    catalog: Catalog,
     running: Vec<usize>,
     spawned: usize,
 }
@@ -44,12 +46,12 @@ impl Cluster {
     pub(crate) fn start(count: usize, start: Start, timing: Timing) -> Self {
         let mut world = World::new(1);
         world.journal = Some(Vec::new());
-        let (running, spawned) = (Vec::new(), 0);
         let mut cluster = Self {
             world,
             timing,
-            running,
-            spawned,
+            catalog: Catalog::default(),
+            running: Vec::new(),
+            spawned: 0,
         };
         match start {
             Start::Prepared => cluster.start_prepared(count),
@@ -94,6 +96,7 @@ impl Cluster {
         self.spawned += 1;
         let mut config = self.world.config(node);
         config.timing = self.timing.clone();
+        config.catalog = Some(self.catalog.clone());
         self.world.spawn_with(node, config, rpc::Config::default());
         self.running.push(node);
         node

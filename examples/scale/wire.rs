@@ -7,7 +7,7 @@ use serfling::gossip::envelope::{Envelope, EnvelopeConfig};
 use serfling::gossip::message::{Ack, Message, NodeState, Ping, PushNode, Source, Versions};
 use serfling::gossip::stream::{StreamEnd, encode_push_pull};
 use serfling::serf::coordinate::encode_payload;
-use serfling::serf::message::{PushPullMessage, encode_tags};
+use serfling::serf::message::PushPullMessage;
 
 use crate::world::World;
 
@@ -15,7 +15,7 @@ use crate::world::World;
 /// of [`World::spawn`] do.
 pub(crate) fn state(count: usize) -> Vec<u8> {
     let names: Vec<String> = (0..count).map(|node| format!("n{node}")).collect();
-    let meta = encode_tags(&Tags::new());
+    let meta = Tags::new().to_meta();
     let nodes = names.iter().enumerate().map(|(node, name)| {
         let addr = World::addr(node);
         PushNode {

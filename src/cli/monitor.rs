@@ -196,8 +196,8 @@ mod tests {
             describe(&StreamEvent::User(event)),
             "\n\tCoalesce: false\n\tEvent: \"user\"\n\tLTime: 0xc8\n\tName: \"x\"\n\tPayload: []byte{0x68, 0x69}"
         );
-        let mut member = Member::alive("n1", std::net::Ipv4Addr::LOCALHOST.into(), 17946);
-        member.tags = [("role", "web")].into_iter().collect();
+        let member = Member::alive("n1", std::net::Ipv4Addr::LOCALHOST.into(), 17946)
+            .with_tags([("role", "web")].into_iter().collect());
         let event = MemberEvent {
             kind: MemberEventKind::Join,
             members: vec![member],

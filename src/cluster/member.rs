@@ -1,9 +1,14 @@
-//! Members of a cluster and their tags, as every layer above gossip sees them.
+//! Members of a cluster, as every layer sees them.
+//!
+//! What a node is and says of itself is a [`NodeInfo`], made once and shared: by gossip, by the membership above it, by
+//! events on their way. What is believed of it is the [`Member`]'s own.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
 use std::sync::Arc;
+
+use super::tags::Tags;
 
 /// What the cluster believes of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,100 +45,6 @@ impl fmt::Display for MemberStatus {
     }
 }
 
-/// Tags of a member: key/value pairs in the order of their keys.
-///
-/// Kept as one text and where its parts end, not as a tree of texts: a cluster of thousands has one of these for each
-/// member, and most hold a tag or a few.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tags {
-    /// Keys and values, one after the other.
-    text: Box<str>,
-    /// Where each key and each value ends, in turn.
-    ends: Box<[u32]>,
-}
-
-impl Tags {
-    /// No tags.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The value of the tag `key`.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&str> {
-        let mut tags = self.iter();
-        tags.find(|(have, _)| *have == key).map(|(_, value)| value)
-    }
-
-    /// Sets a tag, replacing the value it had. Setting many at once is [`collect`](Iterator::collect)'s.
-    pub fn insert(&mut self, key: &str, value: &str) {
-        let mut tags: BTreeMap<&str, &str> = self.iter().collect();
-        tags.insert(key, value);
-        *self = Self::pack(&tags);
-    }
-
-    /// Removes a tag; says whether it was there.
-    pub fn remove(&mut self, key: &str) -> bool {
-        let mut tags: BTreeMap<&str, &str> = self.iter().collect();
-        let found = tags.remove(key).is_some();
-        if found {
-            *self = Self::pack(&tags);
-        }
-        found
-    }
-
-    /// The tags in the order of their keys.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        let mut start = 0;
-        self.ends.chunks_exact(2).map(move |ends| {
-            let mut part = |end: Option<&u32>| {
-                let end = end.map_or(start, |end| *end as usize);
-                self.text
-                    .get(std::mem::replace(&mut start, end)..end)
-                    .unwrap_or_default()
-            };
-            (part(ends.first()), part(ends.last()))
-        })
-    }
-
-    /// How many tags there are.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.ends.len() / 2
-    }
-
-    /// Whether there is no tag.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    fn pack<K: AsRef<str>, V: AsRef<str>>(tags: &BTreeMap<K, V>) -> Self {
-        let parts = || {
-            tags.iter()
-                .flat_map(|(key, value)| [key.as_ref(), value.as_ref()])
-        };
-        let mut text = String::with_capacity(parts().map(str::len).sum());
-        let ends = parts().map(|part| {
-            text.push_str(part);
-            // Nobody has tags of 4 GiB.
-            text.len() as u32
-        });
-        let ends = ends.collect();
-        Self {
-            text: text.into(),
-            ends,
-        }
-    }
-}
-
-impl<K: AsRef<str> + Ord, V: AsRef<str>> FromIterator<(K, V)> for Tags {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        Self::pack(&pairs.into_iter().collect::<BTreeMap<K, V>>())
-    }
-}
-
 /// The protocol versions a member speaks: the lowest, the highest, the one in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionRange {
@@ -160,10 +71,10 @@ impl VersionRange {
     };
 }
 
-/// One member of the cluster.
+/// Who a node is and what it says of itself. A change makes another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// The member's name, unique in the cluster.
+pub struct NodeInfo {
+    /// The node's name, unique in the cluster.
     pub name: Arc<str>,
     /// Address of its gossip port.
     pub addr: IpAddr,
@@ -171,46 +82,113 @@ pub struct Member {
     pub port: u16,
     /// Its tags.
     pub tags: Tags,
-    /// What the cluster believes of it.
-    pub status: MemberStatus,
     /// memberlist protocol versions.
     pub protocol: VersionRange,
     /// Serf protocol versions.
     pub delegate: VersionRange,
+    /// What the tags were read from.
+    meta: Arc<[u8]>,
 }
 
-impl Member {
-    /// A member that is alive, without tags, speaking today's protocol versions.
+impl NodeInfo {
+    /// A node of which this was heard. If `meta` is no tags, it has none.
     #[must_use]
-    pub fn alive(name: impl Into<Arc<str>>, addr: IpAddr, port: u16) -> Self {
+    pub fn new(
+        name: Arc<str>,
+        addr: SocketAddr,
+        meta: &[u8],
+        protocol: VersionRange,
+        delegate: VersionRange,
+    ) -> Self {
+        let meta: Arc<[u8]> = meta.into();
+        let tags = Tags::from_meta(&meta).unwrap_or_else(|error| {
+            log::error!("serf: Failed to decode tags of {name}: {error}");
+            Tags::new()
+        });
+        let (addr, port) = (addr.ip(), addr.port());
         Self {
-            name: name.into(),
+            name,
             addr,
             port,
-            tags: Tags::new(),
-            status: MemberStatus::Alive,
-            protocol: VersionRange::MEMBERLIST,
-            delegate: VersionRange::SERF,
+            tags,
+            protocol,
+            delegate,
+            meta,
         }
+    }
+
+    /// Its gossip port and where it is.
+    #[must_use]
+    pub const fn socket_addr(&self) -> SocketAddr {
+        SocketAddr::new(self.addr, self.port)
+    }
+
+    /// What it says of itself, as it came.
+    #[must_use]
+    pub fn meta(&self) -> &[u8] {
+        &self.meta
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// One member of the cluster: a node, and what is believed of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    node: Arc<NodeInfo>,
+    /// What the cluster believes of it.
+    pub status: MemberStatus,
+}
 
-    #[test]
-    fn tags_stay_sorted_and_unique() {
-        let mut tags: Tags = [("role", "web"), ("dc", "east"), ("role", "db")]
-            .into_iter()
-            .collect();
-        assert_eq!(
-            tags.iter().collect::<Vec<_>>(),
-            [("dc", "east"), ("role", "db")]
-        );
-        assert!(tags.remove("dc"));
-        assert!(!tags.remove("dc"));
-        assert_eq!(tags.get("role"), Some("db"));
-        assert_eq!(tags.get("dc"), None);
+impl Member {
+    /// A node of which this is believed.
+    #[must_use]
+    pub const fn new(node: Arc<NodeInfo>, status: MemberStatus) -> Self {
+        Self { node, status }
+    }
+
+    /// A member that is alive, without tags, speaking today's protocol versions.
+    #[must_use]
+    pub fn alive(name: impl Into<Arc<str>>, addr: IpAddr, port: u16) -> Self {
+        let tags = Tags::new();
+        let node = NodeInfo {
+            name: name.into(),
+            addr,
+            port,
+            meta: tags.to_meta(),
+            tags,
+            protocol: VersionRange::MEMBERLIST,
+            delegate: VersionRange::SERF,
+        };
+        Self::new(Arc::new(node), MemberStatus::Alive)
+    }
+
+    /// The same, of which something else is believed.
+    #[must_use]
+    pub fn with_status(self, status: MemberStatus) -> Self {
+        Self { status, ..self }
+    }
+
+    /// The same with other tags.
+    #[must_use]
+    pub fn with_tags(mut self, tags: Tags) -> Self {
+        let node = Arc::make_mut(&mut self.node);
+        node.meta = tags.to_meta();
+        node.tags = tags;
+        self
+    }
+
+    /// The same with other protocol versions: memberlist's, and Serf's.
+    #[must_use]
+    pub fn with_versions(mut self, protocol: VersionRange, delegate: VersionRange) -> Self {
+        let node = Arc::make_mut(&mut self.node);
+        (node.protocol, node.delegate) = (protocol, delegate);
+        self
+    }
+}
+
+impl Deref for Member {
+    type Target = NodeInfo;
+
+    fn deref(&self) -> &NodeInfo {
+        &self.node
     }
 }

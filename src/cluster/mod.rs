@@ -9,6 +9,7 @@
 //! [`Standalone`] is a cluster of one. An embedder can bring its own.
 
 pub mod address;
+mod catalog;
 mod coordinate;
 mod event;
 mod figure;
@@ -16,19 +17,21 @@ mod member;
 mod network;
 mod operation;
 mod standalone;
+mod tags;
 
+pub use catalog::Catalog;
 pub use coordinate::Coordinate;
 pub use event::{
     Event, MemberEvent, MemberEventKind, QueryEvent, QueryId, QueryRequest, UserEvent,
 };
 pub use figure::{Figure, VisitFigure};
-pub use member::{Member, MemberStatus, Tags, VersionRange};
+pub use member::{Member, MemberStatus, NodeInfo, VersionRange};
 pub use network::{NetworkCommand, NetworkEvent, StreamId};
 pub use operation::{
     ClusterError, JoinFailures, KeyOperation, KeyReport, Operation, Outcome, Ticket,
 };
-
 pub use standalone::{Standalone, StandaloneConfig};
+pub use tags::{Tags, TagsError};
 
 use std::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::member::Tags;
+use super::tags::Tags;
 
 /// Names a started operation until it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -26,7 +26,7 @@ use crate::gossip::timing::power_of_ten;
 use crate::serf::coalesce::Coalescer;
 use crate::serf::message::{
     QUERY_BYTES_MAX, QUERY_RESPONSE_BYTES_MAX, QueryMessage, QueryResponseMessage, TAGS_BYTES_MAX,
-    USER_EVENT_BYTES_MAX, UserEventMessage, encode_node_filter, encode_tag_filter, encode_tags,
+    USER_EVENT_BYTES_MAX, UserEventMessage, encode_node_filter, encode_tag_filter,
 };
 use crate::timer_wheel::TimerWheel;
 
@@ -106,8 +106,7 @@ impl Standalone {
     /// A cluster of one, at this time.
     #[must_use]
     pub fn new(now: Instant, config: StandaloneConfig) -> Self {
-        let mut local = Member::alive(config.name, config.addr, config.port);
-        local.tags = config.tags;
+        let local = Member::alive(config.name, config.addr, config.port).with_tags(config.tags);
         let mut cluster = Self {
             local: local.clone(),
             others: BTreeMap::new(),
@@ -230,12 +229,12 @@ impl Standalone {
     }
 
     fn set_tags(&mut self, now: Instant, tags: Tags) -> Result<(), ClusterError> {
-        if encode_tags(&tags).len() > TAGS_BYTES_MAX {
+        if tags.to_meta().len() > TAGS_BYTES_MAX {
             return Err(ClusterError::TagsTooLarge {
                 limit: TAGS_BYTES_MAX,
             });
         }
-        self.local.tags = tags;
+        self.local = self.local.clone().with_tags(tags);
         self.version += 1;
         self.tell_member(now, MemberEventKind::Update, self.local.clone());
         Ok(())

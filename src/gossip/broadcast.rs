@@ -53,6 +53,9 @@ struct Entry {
     token: Option<BroadcastToken>,
 }
 
+/// Room for this many names stays when they are gone.
+const NAMES_KEPT: usize = 64;
+
 /// Messages on their way to everybody.
 #[derive(Debug, Default)]
 pub struct BroadcastQueue {
@@ -187,10 +190,19 @@ impl BroadcastQueue {
         self.entries.insert(key, entry);
     }
 
+    /// Lets go of room that a storm of news has left.
+    fn give_back(&mut self) {
+        let wanted = NAMES_KEPT.max(2 * self.names.len());
+        if self.names.capacity() > 4 * wanted {
+            self.names.shrink_to(wanted);
+        }
+    }
+
     fn remove(&mut self, key: Key) {
         if let Some(entry) = self.entries.remove(&key) {
             if let Some(name) = entry.name {
                 self.names.remove(&name);
+                self.give_back();
             }
             self.finished.extend(entry.token);
         }

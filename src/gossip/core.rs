@@ -27,13 +27,13 @@ use super::exchange::Streams;
 use super::join::Joins;
 use super::keyring::Keyring;
 use super::merge::Merge;
-use super::message::{NodeState, Versions};
+use super::message::NodeState;
 use super::nodes::{Node, NodeId, NodeTable};
 use super::packet::PacketScratch;
 use super::packets::Relay;
 use super::probe::Probe;
 use super::timing::Timing;
-use crate::cluster::{NetworkCommand, NetworkEvent, StreamId};
+use crate::cluster::{Catalog, NetworkCommand, NetworkEvent, NodeInfo, StreamId};
 use crate::timer_wheel::TimerWheel;
 
 /// Most broadcasts in a queue of a small cluster; a larger one has room for two of each node.
@@ -44,44 +44,27 @@ const QUEUE_ALONE: usize = 512;
 /// What a node starts from.
 #[derive(Debug, Clone)]
 pub struct GossipConfig {
-    /// The node's name, unique in the cluster.
-    pub name: String,
-    /// Where others find it.
-    pub advertise: SocketAddr,
+    /// Who the node is, where others find it, and what it says of itself, in at most 512 bytes.
+    pub node: Arc<NodeInfo>,
     /// The gossip port of nodes that don't say theirs.
     pub default_port: u16,
-    /// What it says of itself; at most 512 bytes.
-    pub meta: Vec<u8>,
-    /// The protocol versions that it speaks.
-    pub versions: Versions,
     /// How packets and streams are wrapped.
     pub envelope: EnvelopeConfig,
     /// How often and how long.
     pub timing: Timing,
+    /// Where nodes are described once for all nodes of this process, if there are several.
+    pub catalog: Option<Catalog>,
     /// Seed of all randomness. Nobody must be able to foresee it: nonces come from it.
     pub seed: [u8; 32],
-}
-
-/// A node, as gossip knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeInfo {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its gossip port.
-    pub addr: SocketAddr,
-    /// What it says of itself.
-    pub meta: Box<[u8]>,
-    /// The protocols that it speaks.
-    pub versions: Versions,
 }
 
 /// What the layer above must know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GossipEvent {
     /// A node is new, or back.
-    Alive(NodeInfo),
+    Alive(Arc<NodeInfo>),
     /// A node says something else of itself.
-    Updated(NodeInfo),
+    Updated(Arc<NodeInfo>),
     /// A node is gone.
     Gone {
         /// Its name.
@@ -176,6 +159,7 @@ pub struct Gossip {
     pub(super) rng: StdRng,
     pub(super) wheel: TimerWheel<Timer>,
     pub(super) nodes: NodeTable,
+    pub(super) catalog: Option<Catalog>,
     /// Nodes other than this one that are not gone.
     pub(super) others_present: usize,
     pub(super) awareness: Awareness,
@@ -211,13 +195,10 @@ impl Gossip {
     #[must_use]
     pub fn new(now: Instant, config: GossipConfig) -> Self {
         let mut rng = StdRng::from_seed(config.seed);
-        let name: Arc<str> = config.name.into();
+        let name = Arc::clone(&config.node.name);
         let mut nodes = NodeTable::default();
         let node = Node {
-            name: Arc::clone(&name),
-            addr: config.advertise,
-            meta: config.meta.into(),
-            versions: config.versions,
+            info: config.node,
             incarnation: 1,
             state: NodeState::Alive,
             since: now,
@@ -234,6 +215,7 @@ impl Gossip {
             rng,
             wheel: TimerWheel::new(now),
             nodes,
+            catalog: config.catalog,
             others_present: 0,
             awareness,
             incarnation: 1,
@@ -272,7 +254,7 @@ impl Gossip {
     pub fn advertise(&self) -> SocketAddr {
         self.nodes
             .get(self.local)
-            .map_or_else(|| ([0, 0, 0, 0], 0).into(), |node| node.addr)
+            .map_or_else(|| ([0, 0, 0, 0], 0).into(), |node| node.info.socket_addr())
     }
 
     /// How many nodes there are, this one included, that are not gone.

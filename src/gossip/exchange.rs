@@ -75,6 +75,8 @@ pub(super) struct Streams {
     answering: usize,
     /// Streams with more to do, which wait for the next turn.
     busy: VecDeque<StreamId>,
+    /// How often this node's state was sent.
+    pub(super) states_sent: u64,
     /// Bytes held for streams and merges.
     pub(super) held: usize,
 }
@@ -349,6 +351,7 @@ impl Gossip {
         let nodes = self.nodes.iter().map(|node| node.push_node());
         encode_push_pull(join, nodes, user_state, &mut message);
         self.write(id, &message);
+        self.streams.states_sent += 1;
         let Some(stream) = self.streams.streams.get_mut(&id) else {
             return;
         };
@@ -490,7 +493,7 @@ impl Gossip {
             id != local && node.state == NodeState::Alive
         });
         if let Some(node) = picked.first().and_then(|id| self.nodes.get(*id)) {
-            let (to, name) = (node.addr, Arc::clone(&node.name));
+            let (to, name) = (node.info.socket_addr(), Arc::clone(&node.info.name));
             self.open_exchange(now, to, Purpose::Periodic(name));
         }
     }

@@ -4,12 +4,17 @@
 //! looked at, whether their protocol versions go with the cluster's, then they are taken in one by one, then the layer
 //! above gets its part. Merging the same twice changes nothing. Source: hashicorp/memberlist, `state.go`
 //! (`verifyProtocol`, `mergeState`).
+//!
+//! Unlike there a node that was alone does not pass on what its join brings, as long as nobody else has its state: whom it
+//! could tell knows it from where that came from. In a cluster of thousands it would have nothing else to say for many
+//! minutes.
 
 use std::time::Instant;
 
 use super::core::{Gossip, GossipEvent};
 use super::exchange::Purpose;
 use super::message::{Alive, Dead, NodeState, PushNode, Suspect, Versions};
+use super::state::Hearing;
 use super::stream::PushPull;
 use crate::cluster::VersionRange;
 
@@ -27,7 +32,10 @@ pub(super) struct Merge {
 #[derive(Debug)]
 enum Stage {
     Verify(Box<[Compatibility; 2]>),
-    Merge,
+    Merge {
+        /// This node knew nobody, and joins.
+        newcomer: bool,
+    },
 }
 
 impl Merge {
@@ -132,6 +140,10 @@ impl Gossip {
 
     /// Says whether it was the last step.
     fn merge_step(&mut self, now: Instant, merge: &mut Merge) -> Result<bool, String> {
+        let hearing = match merge.stage {
+            Stage::Merge { newcomer: true } if self.streams.states_sent == 1 => Hearing::Known,
+            _ => Hearing::News,
+        };
         let push_pull = &mut merge.push_pull;
         for _ in 0..NODES_PER_TURN {
             let Some(node) = push_pull.next_node() else {
@@ -151,7 +163,7 @@ impl Gossip {
                         add_versions(both, node.name, versions, alive);
                     }
                 }
-                Stage::Merge => self.merge_node(now, &node),
+                Stage::Merge { .. } => self.merge_node(now, &node, hearing),
             }
         }
         if push_pull.nodes_left() > 0 {
@@ -160,19 +172,21 @@ impl Gossip {
         if let Stage::Verify(both) = &mut merge.stage {
             for node in self.nodes.iter().filter(|node| !node.is_gone()) {
                 let alive = node.state == NodeState::Alive;
-                add_versions(both, &node.name, node.versions, alive);
+                add_versions(both, &node.info.name, node.versions(), alive);
             }
             let [protocol, delegate] = &**both;
             protocol.check("protocol")?;
             delegate.check("delegate protocol")?;
             merge.push_pull.rewind();
-            merge.stage = Stage::Merge;
+            merge.stage = Stage::Merge {
+                newcomer: self.nodes.len() == 1 && matches!(merge.purpose, Purpose::Join(_)),
+            };
             return Ok(merge.push_pull.nodes_left() == 0);
         }
         Ok(true)
     }
 
-    fn merge_node(&mut self, now: Instant, node: &PushNode<'_>) {
+    fn merge_node(&mut self, now: Instant, node: &PushNode<'_>, hearing: Hearing) {
         match node.state {
             NodeState::Alive => self.alive_node(
                 now,
@@ -184,6 +198,7 @@ impl Gossip {
                     meta: node.meta,
                     versions: node.versions,
                 },
+                hearing,
             ),
             NodeState::Left => self.dead_node(
                 now,

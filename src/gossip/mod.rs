@@ -27,7 +27,7 @@ pub mod stream;
 pub mod suspicion;
 pub mod timing;
 
-pub use self::core::{Gossip, GossipConfig, GossipEvent, NodeInfo, QUEUE_MIN, Queue};
+pub use self::core::{Gossip, GossipConfig, GossipEvent, QUEUE_MIN, Queue};
 pub use counters::GossipCounters;
 pub use exchange::{ACCEPTED_MAX, HELD_BYTES_MAX, PUSH_PULLS_MAX};
 pub use merge::NODES_PER_TURN;

@@ -1,14 +1,16 @@
 //! The nodes that gossip knows, and the order in which they are probed.
 //!
-//! Every node is in the table once, under its name, and once in the ring. The ring is shuffled each time around, and
+//! Every node is in the table once, found by its name, and once in the ring. Large clusters make this the largest part of
+//! a process, so what it holds of a node is small: the index has no names of its own, and who a node is it shares with
+//! whoever else knows. The ring is shuffled each time around, and
 //! nodes that are gone for long leave both then. Source: hashicorp/memberlist, `state.go` (`resetNodes`,
 //! `aliveNode`) and `util.go` (`kRandomNodes`).
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashTable;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -16,18 +18,16 @@ use slab::Slab;
 
 use super::message::{Alive, NodeState, PushNode, Versions};
 use super::suspicion::Suspicion;
+use crate::cluster::NodeInfo;
 use crate::timer_wheel::TimerKey;
 
 /// A node's place in the table, as long as it is there.
-pub(super) type NodeId = usize;
+pub(super) type NodeId = u32;
 
 /// What is known of a node.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) name: Arc<str>,
-    pub(super) addr: SocketAddr,
-    pub(super) meta: Box<[u8]>,
-    pub(super) versions: Versions,
+    pub(super) info: Arc<NodeInfo>,
     pub(super) incarnation: u32,
     pub(super) state: NodeState,
     /// Since when it is in that state.
@@ -41,27 +41,34 @@ impl Node {
         matches!(self.state, NodeState::Dead | NodeState::Left)
     }
 
+    pub(super) fn versions(&self) -> Versions {
+        Versions {
+            protocol: self.info.protocol,
+            delegate: self.info.delegate,
+        }
+    }
+
     /// What tells others that the node lives.
     pub(super) fn alive(&self) -> Alive<'_> {
         Alive {
             incarnation: self.incarnation,
-            node: &self.name,
-            addr: Some(self.addr.ip()),
-            port: self.addr.port(),
-            meta: &self.meta,
-            versions: Some(self.versions),
+            node: &self.info.name,
+            addr: Some(self.info.addr),
+            port: self.info.port,
+            meta: self.info.meta(),
+            versions: Some(self.versions()),
         }
     }
 
     pub(super) fn push_node(&self) -> PushNode<'_> {
         PushNode {
-            name: &self.name,
-            addr: Some(self.addr.ip()),
-            port: self.addr.port(),
-            meta: &self.meta,
+            name: &self.info.name,
+            addr: Some(self.info.addr),
+            port: self.info.port,
+            meta: self.info.meta(),
             incarnation: self.incarnation,
             state: self.state,
-            versions: Some(self.versions),
+            versions: Some(self.versions()),
         }
     }
 
@@ -77,7 +84,8 @@ impl Node {
 #[derive(Debug, Default)]
 pub(super) struct NodeTable {
     nodes: Slab<Node>,
-    by_name: HashMap<Arc<str>, NodeId>,
+    by_name: HashTable<NodeId>,
+    hasher: RandomState,
     ring: Vec<NodeId>,
     next: usize,
 }
@@ -89,15 +97,18 @@ impl NodeTable {
     }
 
     pub(super) fn get(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(id)
+        self.nodes.get(id as usize)
     }
 
     pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
-        self.nodes.get_mut(id)
+        self.nodes.get_mut(id as usize)
     }
 
     pub(super) fn find(&self, name: &str) -> Option<NodeId> {
-        self.by_name.get(name).copied()
+        let named = |id: &NodeId| self.get(*id).is_some_and(|node| *node.info.name == *name);
+        self.by_name
+            .find(self.hasher.hash_one(name), named)
+            .copied()
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Node> {
@@ -106,9 +117,14 @@ impl NodeTable {
 
     /// Adds a node whose name is not in the table, at a random place of the ring.
     pub(super) fn insert(&mut self, rng: &mut StdRng, node: Node) -> NodeId {
-        let name = Arc::clone(&node.name);
-        let id = self.nodes.insert(node);
-        self.by_name.insert(name, id);
+        let hash = self.hasher.hash_one(&*node.info.name);
+        // No memory holds as many nodes as this has numbers.
+        let id = self.nodes.insert(node) as NodeId;
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        self.by_name.insert_unique(hash, id, |&id| {
+            let node = nodes.get(id as usize);
+            node.map_or(0, |node| hasher.hash_one(&*node.info.name))
+        });
         let last = self.ring.len();
         self.ring.push(id);
         self.ring.swap(rng.random_range(0..=last), last);
@@ -130,7 +146,7 @@ impl NodeTable {
             }
             let id = *self.ring.get(self.next)?;
             self.next += 1;
-            if id != except && self.nodes.get(id).is_some_and(|node| !node.is_gone()) {
+            if id != except && self.get(id).is_some_and(|node| !node.is_gone()) {
                 return Some(id);
             }
         }
@@ -139,13 +155,16 @@ impl NodeTable {
 
     /// Forgets the nodes that are gone for long and shuffles the others.
     fn start_over(&mut self, now: Instant, rng: &mut StdRng, gone_for: Duration) {
-        let (nodes, by_name) = (&mut self.nodes, &mut self.by_name);
+        let (nodes, by_name, hasher) = (&mut self.nodes, &mut self.by_name, &self.hasher);
         self.ring.retain(|&id| {
-            let forget = nodes.get(id).is_none_or(|node| {
+            let forget = nodes.get(id as usize).is_none_or(|node| {
                 node.is_gone() && now.saturating_duration_since(node.since) > gone_for
             });
-            if forget && let Some(node) = nodes.try_remove(id) {
-                by_name.remove(&node.name);
+            if forget && let Some(node) = nodes.try_remove(id as usize) {
+                let hash = hasher.hash_one(&*node.info.name);
+                if let Ok(entry) = by_name.find_entry(hash, |other| *other == id) {
+                    entry.remove();
+                }
             }
             !forget
         });
@@ -160,7 +179,7 @@ impl NodeTable {
         count: usize,
         mut pass: impl FnMut(NodeId, &Node) -> bool,
     ) -> Vec<NodeId> {
-        let mut passes = |id: NodeId| self.nodes.get(id).is_some_and(|node| pass(id, node));
+        let mut passes = |id: NodeId| self.get(id).is_some_and(|node| pass(id, node));
         // Among few nodes random picks miss too many: look at all.
         if self.ring.len() < count * 3 {
             let mut ids = self.ring.clone();
@@ -194,14 +213,17 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    fn table(now: Instant, rng: &mut StdRng, count: usize) -> NodeTable {
+    fn info(number: u32) -> Arc<NodeInfo> {
+        let (name, addr) = (format!("n{number}"), (Ipv4Addr::LOCALHOST, 7946));
+        let Versions { protocol, delegate } = Versions::CURRENT;
+        NodeInfo::new(name.into(), addr.into(), b"", protocol, delegate).into()
+    }
+
+    fn table(now: Instant, rng: &mut StdRng, count: u32) -> NodeTable {
         let mut table = NodeTable::default();
         for number in 0..count {
             let node = Node {
-                name: format!("n{number}").into(),
-                addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 7946)),
-                meta: Box::default(),
-                versions: Versions::CURRENT,
+                info: info(number),
                 incarnation: 1,
                 state: NodeState::Alive,
                 since: now,

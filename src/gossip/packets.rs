@@ -15,6 +15,7 @@ use super::core::{Gossip, GossipEvent, Timer};
 use super::message::{Ack, IndirectPing, Message, Nack, NodeState, Ping, Source};
 use super::nodes::{Node, NodeId};
 use super::packet::{COMPOUND_ENTRY_BYTES, PacketError};
+use super::state::Hearing;
 use crate::cluster::NetworkCommand;
 use crate::timer_wheel::TimerKey;
 
@@ -90,7 +91,7 @@ impl Gossip {
             Ok(Message::IndirectPing(ping)) => self.handle_indirect_ping(now, from, &ping),
             Ok(Message::Ack(ack)) => self.handle_ack(now, &ack),
             Ok(Message::Nack(nack)) => self.handle_nack(nack),
-            Ok(Message::Alive(alive)) => self.alive_node(now, &alive),
+            Ok(Message::Alive(alive)) => self.alive_node(now, &alive, Hearing::News),
             Ok(Message::Suspect(suspect)) => self.suspect_node(now, &suspect),
             Ok(Message::Dead(dead)) => self.dead_node(now, &dead, None),
             Ok(Message::User(message)) => {
@@ -266,7 +267,7 @@ impl Gossip {
     /// Sends messages to a node in one packet.
     pub(super) fn send_to_node<M: AsRef<[u8]>>(&mut self, id: NodeId, messages: &[M]) {
         if let Some(node) = self.nodes.get(id) {
-            let (to, protocol_max) = (node.addr, node.versions.protocol.max);
+            let (to, protocol_max) = (node.info.socket_addr(), node.info.protocol.max);
             self.send_packet(to, messages, protocol_max);
         }
     }

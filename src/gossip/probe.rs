@@ -77,10 +77,10 @@ impl Gossip {
         };
         let probe = Probe {
             id,
-            name: Arc::clone(&node.name),
-            addr: node.addr,
+            name: Arc::clone(&node.info.name),
+            addr: node.info.socket_addr(),
             incarnation: node.incarnation,
-            protocol_max: node.versions.protocol.max,
+            protocol_max: node.info.protocol.max,
             sequence,
             sent: now,
             timers: [
@@ -183,9 +183,9 @@ impl Gossip {
             let Some(helper) = self.nodes.get(id) else {
                 continue;
             };
-            let nack = helper.versions.protocol.max >= NACK_PROTOCOL_MIN;
+            let nack = helper.info.protocol.max >= NACK_PROTOCOL_MIN;
             help.nacks_expected += u32::from(nack);
-            let to = helper.addr;
+            let to = helper.info.socket_addr();
             let message = Message::IndirectPing(IndirectPing {
                 seq: sequence,
                 target: Some(probe.addr.ip()),

@@ -4,7 +4,8 @@
 //! raises its incarnation, to refute that it is suspect or dead. Source: hashicorp/memberlist, `state.go` (`aliveNode`,
 //! `suspectNode`, `deadNode`, `refute`).
 //!
-//! Differences: a name moves to a new address also while the old one is dead, not only left, if its incarnation is
+//! Differences: who was alone tells nobody of the nodes that its first push/pull brings (see [`super::merge`]); a name
+//! moves to a new address also while the old one is dead, not only left, if its incarnation is
 //! higher; a dead node takes note of later deaths, so that the order of news does not matter; and nobody can take a
 //! name's last incarnation, after which it could refute nothing.
 
@@ -15,11 +16,11 @@ use std::time::Instant;
 use log::{info, warn};
 
 use super::broadcast::{BroadcastToken, Terms, Urgency};
-use super::core::{Gossip, GossipEvent, NodeInfo, Timer};
+use super::core::{Gossip, GossipEvent, Timer};
 use super::message::{Alive, Dead, META_BYTES_MAX, Message, NodeState, Suspect, Versions};
 use super::nodes::{Node, NodeId};
 use super::suspicion::Suspicion;
-use crate::cluster::VersionRange;
+use crate::cluster::{Catalog, NodeInfo, VersionRange};
 
 /// What a node that says nothing of its versions is taken to speak.
 const NO_VERSIONS: Versions = {
@@ -34,15 +35,35 @@ const NO_VERSIONS: Versions = {
     }
 };
 
+/// What a node that lives is to everybody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hearing {
+    /// Perhaps somebody has not heard of it.
+    News,
+    /// All who could be told know it already.
+    Known,
+}
+
+fn describe(
+    catalog: Option<&Catalog>,
+    name: Arc<str>,
+    addr: SocketAddr,
+    meta: &[u8],
+    versions: Versions,
+) -> Arc<NodeInfo> {
+    let info = NodeInfo::new(name, addr, meta, versions.protocol, versions.delegate);
+    Catalog::share_in(catalog, info)
+}
+
 impl Gossip {
     /// Somebody says that a node lives.
-    pub(super) fn alive_node(&mut self, now: Instant, alive: &Alive<'_>) {
+    pub(super) fn alive_node(&mut self, now: Instant, alive: &Alive<'_>, hearing: Hearing) {
         let Some(addr) = self.acceptable(alive) else {
             self.counters.malformed += 1;
             return;
         };
         let Some(id) = self.nodes.find(alive.node) else {
-            self.add_node(now, alive, addr);
+            self.add_node(now, alive, addr, hearing);
             return;
         };
         if id == self.local {
@@ -52,7 +73,8 @@ impl Gossip {
         let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
-        let moves = node.addr != addr;
+        let existing = node.info.socket_addr();
+        let moves = existing != addr;
         if moves {
             let may_move = match node.state {
                 NodeState::Left => true,
@@ -60,28 +82,26 @@ impl Gossip {
                 NodeState::Alive | NodeState::Suspect => false,
             };
             if !may_move {
-                let (existing, state) = (node.addr, node.state);
+                let state = node.state;
                 self.tell_conflict(alive.node, existing, addr, state);
                 return;
             }
             info!(
-                "memberlist: Updating address for left or failed node {} from {} to {addr}",
-                node.name, node.addr
+                "memberlist: Updating address for left or failed node {} from {existing} to {addr}",
+                alive.node
             );
         } else if alive.incarnation <= node.incarnation {
             return;
         }
         self.counters.alive += 1;
         let was_gone = node.is_gone();
-        let changed = *node.meta != *alive.meta;
-        node.addr = addr;
+        let changed = *node.info.meta() != *alive.meta;
+        let versions = alive.versions.unwrap_or_else(|| node.versions());
+        if moves || changed || versions != node.versions() {
+            let name = Arc::clone(&node.info.name);
+            node.info = describe(self.catalog.as_ref(), name, addr, alive.meta, versions);
+        }
         node.incarnation = alive.incarnation;
-        if changed {
-            node.meta = alive.meta.into();
-        }
-        if let Some(versions) = alive.versions {
-            node.versions = versions;
-        }
         node.set_state(now, NodeState::Alive);
         self.end_suspicion(id);
         if was_gone {
@@ -114,12 +134,12 @@ impl Gossip {
         (alive.incarnation < u32::MAX).then(|| SocketAddr::new(ip, port))
     }
 
-    fn add_node(&mut self, now: Instant, alive: &Alive<'_>, addr: SocketAddr) {
+    fn add_node(&mut self, now: Instant, alive: &Alive<'_>, addr: SocketAddr, hearing: Hearing) {
+        let versions = alive.versions.unwrap_or(NO_VERSIONS);
+        let catalog = self.catalog.as_ref();
+        let info = describe(catalog, alive.node.into(), addr, alive.meta, versions);
         let node = Node {
-            name: alive.node.into(),
-            addr,
-            meta: alive.meta.into(),
-            versions: alive.versions.unwrap_or(NO_VERSIONS),
+            info,
             incarnation: alive.incarnation,
             state: NodeState::Alive,
             since: now,
@@ -128,7 +148,9 @@ impl Gossip {
         self.counters.alive += 1;
         let id = self.nodes.insert(&mut self.rng, node);
         self.others_present += 1;
-        self.broadcast_alive(now, id, None);
+        if hearing == Hearing::News {
+            self.broadcast_alive(now, id, None);
+        }
         self.tell_node(id, GossipEvent::Alive);
         self.arm_for_company(now);
     }
@@ -141,12 +163,13 @@ impl Gossip {
         if self.left {
             return;
         }
-        if node.addr != addr {
-            let (existing, state) = (node.addr, node.state);
+        let existing = node.info.socket_addr();
+        if existing != addr {
+            let state = node.state;
             self.tell_conflict(alive.node, existing, addr, state);
             return;
         }
-        let same = *node.meta == *alive.meta && Some(node.versions) == alive.versions;
+        let same = *node.info.meta() == *alive.meta && Some(node.versions()) == alive.versions;
         if alive.incarnation < node.incarnation || (alive.incarnation == node.incarnation && same) {
             return;
         }
@@ -267,10 +290,10 @@ impl Gossip {
         }
         info!(
             "memberlist: Marking {} as failed, suspect timeout reached ({} peer confirmations)",
-            node.name,
+            node.info.name,
             suspicion.0.confirmations()
         );
-        let (incarnation, name) = (node.incarnation, Arc::clone(&node.name));
+        let (incarnation, name) = (node.incarnation, Arc::clone(&node.info.name));
         let from = Arc::clone(&self.name);
         let dead = Dead {
             incarnation,
@@ -316,7 +339,7 @@ impl Gossip {
                 NodeState::Dead
             },
         );
-        let name = Arc::clone(&node.name);
+        let name = Arc::clone(&node.info.name);
         if id != local {
             self.others_present -= 1;
         }
@@ -361,12 +384,16 @@ impl Gossip {
         }
         self.incarnation = self.incarnation.saturating_add(1);
         let incarnation = self.incarnation;
-        let Some(node) = self.nodes.get_mut(self.local) else {
+        let Some(node) = self.nodes.get(self.local) else {
             return;
         };
-        node.incarnation = incarnation;
-        let changed = *node.meta != *meta;
-        node.meta = meta.into();
+        let changed = *node.info.meta() != *meta;
+        let (name, addr) = (Arc::clone(&node.info.name), node.info.socket_addr());
+        let info = describe(self.catalog.as_ref(), name, addr, meta, node.versions());
+        if let Some(node) = self.nodes.get_mut(self.local) {
+            node.incarnation = incarnation;
+            node.info = info;
+        }
         self.broadcast_alive(now, self.local, Some(token));
         if changed {
             self.tell_node(self.local, GossipEvent::Updated);
@@ -410,7 +437,7 @@ impl Gossip {
             return;
         };
         let terms = Terms {
-            about: Some(Arc::clone(&node.name)),
+            about: Some(Arc::clone(&node.info.name)),
             token,
             urgency,
         };
@@ -420,14 +447,9 @@ impl Gossip {
         self.arm_gossip(now);
     }
 
-    fn tell_node(&mut self, id: NodeId, event: impl FnOnce(NodeInfo) -> GossipEvent) {
+    fn tell_node(&mut self, id: NodeId, event: impl FnOnce(Arc<NodeInfo>) -> GossipEvent) {
         if let Some(node) = self.nodes.get(id) {
-            self.events.push_back(event(NodeInfo {
-                name: Arc::clone(&node.name),
-                addr: node.addr,
-                meta: node.meta.clone(),
-                versions: node.versions,
-            }));
+            self.events.push_back(event(Arc::clone(&node.info)));
         }
     }
 }

@@ -211,8 +211,8 @@ mod tests {
     use crate::rpc::message::{Pairs, Text};
 
     fn matches(request: &MembersFilteredRequest<'_>) -> bool {
-        let mut member = Member::alive("web-1", Ipv4Addr::LOCALHOST.into(), 7946);
-        member.tags = [("role", "webserver")].into_iter().collect();
+        let member = Member::alive("web-1", Ipv4Addr::LOCALHOST.into(), 7946)
+            .with_tags([("role", "webserver")].into_iter().collect());
         MemberFilter::compile(request).unwrap().matches(&member)
     }
 

@@ -329,34 +329,28 @@ impl Member<'_> {
     /// The member, or `None` when the address is no address. An unknown status reads as [`MemberStatus::None`].
     #[must_use]
     pub fn to_member(&self) -> Option<cluster::Member> {
-        Some(cluster::Member {
-            name: self.name.0.into(),
-            addr: self.addr.ip()?,
-            port: self.port,
-            tags: self
-                .tags
-                .0
-                .iter()
-                .map(|(key, value)| (key.0, value.0))
-                .collect(),
-            status: match self.status.0 {
-                "alive" => MemberStatus::Alive,
-                "leaving" => MemberStatus::Leaving,
-                "left" => MemberStatus::Left,
-                "failed" => MemberStatus::Failed,
-                _ => MemberStatus::None,
-            },
-            protocol: VersionRange {
-                min: self.protocol_min,
-                max: self.protocol_max,
-                cur: self.protocol_cur,
-            },
-            delegate: VersionRange {
-                min: self.delegate_min,
-                max: self.delegate_max,
-                cur: self.delegate_cur,
-            },
-        })
+        let tags = self.tags.0.iter().map(|(key, value)| (key.0, value.0));
+        let protocol = VersionRange {
+            min: self.protocol_min,
+            max: self.protocol_max,
+            cur: self.protocol_cur,
+        };
+        let delegate = VersionRange {
+            min: self.delegate_min,
+            max: self.delegate_max,
+            cur: self.delegate_cur,
+        };
+        let mut member = cluster::Member::alive(self.name.0, self.addr.ip()?, self.port)
+            .with_tags(tags.collect())
+            .with_versions(protocol, delegate);
+        member.status = match self.status.0 {
+            "alive" => MemberStatus::Alive,
+            "leaving" => MemberStatus::Leaving,
+            "left" => MemberStatus::Left,
+            "failed" => MemberStatus::Failed,
+            _ => MemberStatus::None,
+        };
+        Some(member)
     }
 }
 

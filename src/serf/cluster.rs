@@ -40,20 +40,19 @@ use super::coordinate::{CoordinateClient, encode_payload};
 use super::membership::{Membership, Retention};
 use super::message::{
     QUERY_BYTES_MAX, QUERY_RESPONSE_BYTES_MAX, TAGS_BYTES_MAX, USER_EVENT_BYTES_MAX,
-    UserEventMessage, decode_tags, encode_tags,
+    UserEventMessage,
 };
 use super::recent::RecentBuffer;
 use super::snapshot::Snapshot;
 use crate::cluster::{
-    Cluster, ClusterError, Coordinate, Event, Member, MemberEvent, MemberEventKind, NetworkCommand,
-    NetworkEvent, Operation, Outcome, Output, QueryId, QueryRequest, Tags, Ticket, UserEvent,
-    VersionRange, VisitFigure,
+    Catalog, Cluster, ClusterError, Coordinate, Event, Member, MemberEvent, MemberEventKind,
+    MemberStatus, NetworkCommand, NetworkEvent, NodeInfo, Operation, Outcome, Output, QueryId,
+    QueryRequest, Tags, Ticket, UserEvent, VersionRange, VisitFigure,
 };
 use crate::gossip::broadcast::{BroadcastToken, Terms};
 use crate::gossip::envelope::EnvelopeConfig;
-use crate::gossip::message::Versions;
 use crate::gossip::timing::{Timing, power_of_ten};
-use crate::gossip::{Gossip, GossipConfig, GossipEvent, NodeInfo, Queue};
+use crate::gossip::{Gossip, GossipConfig, GossipEvent, Queue};
 use crate::timer_wheel::TimerWheel;
 
 /// Between looks at who is gone for long.
@@ -113,6 +112,8 @@ pub struct SerfConfig {
     pub early_done: bool,
     /// Whether this node takes part in network coordinates.
     pub coordinates: bool,
+    /// Where nodes are described once for all nodes of this process, if there are several.
+    pub catalog: Option<Catalog>,
     /// Seed of all randomness. Nobody must be able to foresee it: nonces come from it.
     pub seed: [u8; 32],
 }
@@ -145,14 +146,22 @@ impl SerfConfig {
             resolve_conflicts: true,
             early_done: false,
             coordinates: true,
+            catalog: None,
             seed,
         }
     }
 
-    fn versions(&self) -> Versions {
-        let mut versions = Versions::CURRENT;
-        versions.delegate.cur = self.protocol;
-        versions
+    fn node(&self, meta: &[u8]) -> NodeInfo {
+        let name = self.name.as_str().into();
+        let mut delegate = VersionRange::SERF;
+        delegate.cur = self.protocol;
+        NodeInfo::new(
+            name,
+            self.advertise,
+            meta,
+            VersionRange::MEMBERLIST,
+            delegate,
+        )
     }
 }
 
@@ -235,28 +244,20 @@ impl Serf {
         if meta.len() > TAGS_BYTES_MAX {
             return Err(SerfError::TagsTooLarge(meta.len()));
         }
-        let versions = config.versions();
+        let node = Catalog::share_in(config.catalog.as_ref(), config.node(&meta));
         let mut rng = StdRng::from_seed(config.seed);
         let gossip = Gossip::new(
             now,
             GossipConfig {
-                name: config.name.clone(),
-                advertise: config.advertise,
+                node: Arc::clone(&node),
                 default_port: config.default_port,
-                meta,
-                versions,
                 envelope: config.envelope.clone(),
                 timing: config.timing.clone(),
+                catalog: config.catalog.clone(),
                 seed: rng.random(),
             },
         );
-        let mut initial = Member::alive(
-            config.name.clone(),
-            config.advertise.ip(),
-            config.advertise.port(),
-        );
-        initial.tags = config.tags.clone();
-        initial.delegate = versions.delegate;
+        let initial = alive(node);
         let retention = Retention {
             failed: config.reconnect_timeout,
             left: config.tombstone_timeout,
@@ -319,8 +320,8 @@ impl Serf {
 
     fn handle_gossip(&mut self, now: Instant, event: GossipEvent) {
         match event {
-            GossipEvent::Alive(node) => self.membership.handle_alive(now, member(&node)),
-            GossipEvent::Updated(node) => self.membership.handle_update(member(&node)),
+            GossipEvent::Alive(node) => self.membership.handle_alive(now, alive(node)),
+            GossipEvent::Updated(node) => self.membership.handle_update(alive(node)),
             GossipEvent::Gone { name, left } => self.handle_gone(now, &name, left),
             GossipEvent::Conflict {
                 name,
@@ -353,7 +354,7 @@ impl Serf {
 
     fn tell_member_event(&mut self, now: Instant, event: MemberEvent) {
         for member in &event.members {
-            let Member { name, addr, .. } = member;
+            let NodeInfo { name, addr, .. } = &**member;
             match event.kind {
                 MemberEventKind::Join => info!("serf: EventMemberJoin: {name} {addr}"),
                 MemberEventKind::Leave => info!("serf: EventMemberLeave: {name} {addr}"),
@@ -413,24 +414,17 @@ impl Serf {
     }
 }
 
-/// What gossip knows of a node, as a member. Tags that can't be read are none.
-fn member(node: &NodeInfo) -> Member {
-    let mut member = Member::alive(Arc::clone(&node.name), node.addr.ip(), node.addr.port());
-    member.protocol = node.versions.protocol;
-    member.delegate = node.versions.delegate;
-    match decode_tags(&node.meta) {
-        Ok(tags) => member.tags = tags,
-        Err(error) => log::error!("serf: Failed to decode tags of {}: {error}", node.name),
-    }
-    member
+/// What gossip knows of a node, as a member.
+const fn alive(node: Arc<NodeInfo>) -> Member {
+    Member::new(node, MemberStatus::Alive)
 }
 
 /// What a node says of itself in gossip. Before tags there was a role alone.
-fn encode_meta(tags: &Tags, protocol: u8) -> Vec<u8> {
+fn encode_meta(tags: &Tags, protocol: u8) -> Arc<[u8]> {
     if protocol < TAGS_PROTOCOL_MIN {
-        tags.get("role").unwrap_or_default().into()
+        tags.get("role").unwrap_or_default().as_bytes().into()
     } else {
-        encode_tags(tags)
+        tags.to_meta()
     }
 }
 

@@ -75,12 +75,39 @@ struct MemberState {
     member: Member,
     /// Lamport time of the last word on its status.
     status_ltime: u64,
-    /// Since when it is failed or left.
-    gone_since: Option<Instant>,
-    /// Since when it is leaving, if it is.
-    leaving_since: Option<Instant>,
+    /// While it is not simply alive. Few are, so it takes no room in the others.
+    absence: Option<Box<Absence>>,
+}
+
+#[derive(Debug)]
+struct Absence {
+    /// Since when it is leaving, and then since when it is gone.
+    since: Instant,
     /// When to forget it although it is only leaving.
     prune_at: Option<Instant>,
+}
+
+impl MemberState {
+    fn prune_at(&self) -> Option<Instant> {
+        self.absence.as_ref()?.prune_at
+    }
+
+    /// How long it has been leaving, or gone.
+    fn absent_for(&self, now: Instant) -> Duration {
+        let absence = self.absence.as_ref();
+        absence.map_or(Duration::ZERO, |absence| {
+            now.saturating_duration_since(absence.since)
+        })
+    }
+
+    /// It is leaving, or gone, from now on.
+    fn set_absent(&mut self, now: Instant) {
+        let prune_at = self.prune_at();
+        self.absence = Some(Box::new(Absence {
+            since: now,
+            prune_at,
+        }));
+    }
 }
 
 /// Stands for a pruned member.
@@ -209,12 +236,8 @@ impl Membership {
             return;
         };
         let before = state.member.status;
-        state.member = Member {
-            status: MemberStatus::Alive,
-            ..node
-        };
-        state.gone_since = None;
-        state.prune_at = None;
+        state.member = node.with_status(MemberStatus::Alive);
+        state.absence = None;
         let member = state.member.clone();
         self.recount(Some(before), Some(MemberStatus::Alive));
         self.tell(MemberEventKind::Join, member);
@@ -232,7 +255,7 @@ impl Membership {
             return;
         };
         let status = state.member.status;
-        state.member = Member { status, ..node };
+        state.member = node.with_status(status);
         let member = state.member.clone();
         self.tell(MemberEventKind::Update, member);
     }
@@ -257,7 +280,7 @@ impl Membership {
             (MemberStatus::None | MemberStatus::Left | MemberStatus::Failed, _) => return,
         };
         state.member.status = status;
-        state.gone_since = Some(now);
+        state.set_absent(now);
         let member = state.member.clone();
         self.recount(Some(before), Some(status));
         self.tell(kind, member);
@@ -276,7 +299,7 @@ impl Membership {
             state.status_ltime = ltime;
             if state.member.status == MemberStatus::Leaving {
                 state.member.status = MemberStatus::Alive;
-                state.prune_at = None;
+                state.absence = None;
                 self.version += 1;
             }
             return IntentReaction::PassOn;
@@ -328,7 +351,7 @@ impl Membership {
         match state.member.status {
             MemberStatus::Alive => {
                 state.member.status = MemberStatus::Leaving;
-                state.leaving_since = Some(now);
+                state.set_absent(now);
                 self.version += 1;
             }
             MemberStatus::Failed => {
@@ -350,15 +373,11 @@ impl Membership {
     pub fn reap(&mut self, now: Instant) {
         let Retention { failed, left, .. } = self.retention;
         let due = |state: &MemberState| {
-            let gone = |limit| {
-                state
-                    .gone_since
-                    .is_some_and(|since| now.saturating_duration_since(since) > limit)
-            };
+            let pruned = state.prune_at().is_some_and(|at| at <= now);
             match state.member.status {
-                MemberStatus::Failed => gone(failed),
-                MemberStatus::Left => gone(left) || state.prune_at.is_some_and(|at| at <= now),
-                MemberStatus::Leaving => state.prune_at.is_some_and(|at| at <= now),
+                MemberStatus::Failed => state.absent_for(now) > failed,
+                MemberStatus::Left => pruned || state.absent_for(now) > left,
+                MemberStatus::Leaving => pruned,
                 MemberStatus::Alive | MemberStatus::None => false,
             }
         };
@@ -366,7 +385,7 @@ impl Membership {
             .members
             .iter()
             .filter(|(name, state)| **name != self.local && due(state))
-            .map(|(name, state)| (name.clone(), state.prune_at.is_some()))
+            .map(|(name, state)| (name.clone(), state.prune_at().is_some()))
             .collect();
         for (name, pruned) in names {
             if pruned {
@@ -383,13 +402,13 @@ impl Membership {
     /// Believes that members stay which live on for long after their leave was heard of.
     fn take_leaves_back(&mut self, now: Instant) {
         for (name, state) in &mut self.members {
-            let since = state.leaving_since;
             if state.member.status == MemberStatus::Leaving
-                && state.prune_at.is_none()
+                && state.prune_at().is_none()
                 && *name != self.local
-                && since.is_some_and(|since| now.saturating_duration_since(since) >= PROBATION)
+                && state.absent_for(now) >= PROBATION
             {
                 state.member.status = MemberStatus::Alive;
+                state.absence = None;
                 self.version += 1;
             }
         }
@@ -422,7 +441,9 @@ impl Membership {
             return;
         };
         if state.member.status == MemberStatus::Leaving {
-            state.prune_at = Some(now + self.retention.leaving);
+            if let Some(absence) = &mut state.absence {
+                absence.prune_at = Some(now + self.retention.leaving);
+            }
         } else {
             self.bury(now, name);
         }
@@ -473,17 +494,18 @@ impl Membership {
             None => (MemberStatus::Alive, 0),
         };
         let leaving_since = (status == MemberStatus::Leaving).then_some(now);
-        self.add(Member { status, ..node }, ltime, leaving_since);
+        self.add(node.with_status(status), ltime, leaving_since);
     }
 
     fn add(&mut self, member: Member, status_ltime: u64, leaving_since: Option<Instant>) {
-        let state = MemberState {
+        let mut state = MemberState {
             member: member.clone(),
             status_ltime,
-            gone_since: None,
-            leaving_since,
-            prune_at: None,
+            absence: None,
         };
+        if let Some(since) = leaving_since {
+            state.set_absent(since);
+        }
         self.members.insert(member.name.clone(), state);
         self.tell(MemberEventKind::Join, member);
     }

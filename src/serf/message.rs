@@ -16,10 +16,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::cluster::Tags;
 use crate::msgpack;
 use crate::msgpack::raw::RawWriter;
-use crate::msgpack::value::{Bytes, Pairs, Text, or_zero};
+use crate::msgpack::value::{Bytes, Text, or_zero};
 
 pub use filter::{Filter, encode_node_filter, encode_tag_filter};
 pub use key::{ConflictResponse, KeyRequest, KeyResponse};
@@ -215,9 +214,6 @@ struct Intent<'a> {
     #[serde(rename = "Prune", deserialize_with = "or_zero")]
     prune: bool,
 }
-
-/// Comes before the tags in a node's meta data.
-const TAGS_MAGIC: u8 = 255;
 
 /// A user event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -456,37 +452,5 @@ impl<'a> QueryResponseMessage<'a> {
             .raw("LTime")
             .uint(self.ltime);
         writer.raw("Payload").raw_or_nil(self.payload);
-    }
-}
-
-/// A node's meta data: its tags.
-pub fn encode_tags(tags: &Tags) -> Vec<u8> {
-    let mut out = vec![TAGS_MAGIC];
-    let mut writer = RawWriter(&mut out);
-    writer.map(tags.len());
-    for (key, value) in tags.iter() {
-        writer.raw(key).raw(value);
-    }
-    out
-}
-
-/// Reads a node's meta data. Without the magic byte it is the role alone, as very old nodes send it.
-///
-/// # Errors
-/// [`DecodeError::Malformed`].
-pub fn decode_tags(meta: &[u8]) -> Result<Tags, DecodeError> {
-    match meta.split_first() {
-        Some((&TAGS_MAGIC, map)) => {
-            let pairs: Pairs<'_> = msgpack::decode(map)?;
-            Ok(pairs
-                .0
-                .into_iter()
-                .map(|(key, value)| (key.0, value.0))
-                .collect())
-        }
-        _ => Ok([("role", String::from_utf8_lossy(meta))]
-            .into_iter()
-            .map(|(key, value)| (key, value.into_owned()))
-            .collect()),
     }
 }

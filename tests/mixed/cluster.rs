@@ -83,7 +83,7 @@ impl Node {
                 let seen = Seen {
                     addr: member.addr,
                     port: member.port,
-                    tags: member.tags,
+                    tags: member.tags.clone(),
                     status: member.status,
                     protocol: member.protocol,
                     delegate: member.delegate,

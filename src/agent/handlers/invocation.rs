@@ -119,11 +119,8 @@ mod tests {
     use crate::cluster::{MemberEventKind, UserEvent};
 
     fn local() -> Member {
-        let mut local = Member::alive("me", [10, 0, 0, 1].into(), 7946);
-        local.tags = [("role", "web"), ("data-centre.1", "é\0x")]
-            .into_iter()
-            .collect();
-        local
+        let tags = [("role", "web"), ("data-centre.1", "é\0x")];
+        Member::alive("me", [10, 0, 0, 1].into(), 7946).with_tags(tags.into_iter().collect())
     }
 
     #[test]
@@ -159,8 +156,9 @@ mod tests {
 
     #[test]
     fn members_are_lines_whatever_their_names() {
-        let mut odd = Member::alive("a\tb\n", [10, 0, 0, 2].into(), 7946);
-        odd.tags = [("x", "1\n2"), ("role", "db")].into_iter().collect();
+        let tags = [("x", "1\n2"), ("role", "db")];
+        let odd = Member::alive("a\tb\n", [10, 0, 0, 2].into(), 7946)
+            .with_tags(tags.into_iter().collect());
         let event = Event::Member(MemberEvent {
             kind: MemberEventKind::Join,
             members: vec![local(), odd],

@@ -18,10 +18,9 @@ use crate::cluster::{Coordinate, Member, MemberEvent, MemberEventKind, MemberSta
 const NOON: Time = time(12, 0, 0, 0);
 
 fn member(name: &str, status: MemberStatus, tags: &[(&str, &str)]) -> Member {
-    let mut member = Member::alive(name, [10, 0, 0, 1].into(), 7946);
-    member.status = status;
-    member.tags = tags.iter().copied().collect();
-    member
+    Member::alive(name, [10, 0, 0, 1].into(), 7946)
+        .with_status(status)
+        .with_tags(tags.iter().copied().collect())
 }
 
 fn member_event(kind: MemberEventKind, members: &[Member]) -> StreamEvent {

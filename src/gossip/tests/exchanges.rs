@@ -130,6 +130,58 @@ fn a_join_compares_states_and_is_told() {
     assert_eq!(scene.gossip.streams.held, 0);
 }
 
+/// Joins `n9` and takes in what it knows: itself and `n8`.
+fn join_two(scene: &mut Scene, number: u64) {
+    scene.gossip.join(scene.now, &["n9/10.0.0.9".into()]);
+    let stream = StreamId::opened(number);
+    let connected = NetworkEvent::Connected { stream };
+    scene.gossip.handle_network(scene.now, connected);
+    scene.gossip.send_state(scene.now, stream, b"mine");
+    let nodes = [node("n9", 9), node("n8", 8)];
+    let theirs = push_pull(scene, StreamEnd::Accepter, true, &nodes);
+    receive(scene, stream, &theirs);
+    scene.wait(Duration::ZERO);
+    assert!(scene.gossip.present() >= 3);
+}
+
+#[test]
+fn a_newcomer_tells_nobody_what_its_join_brings() {
+    let mut scene = Scene::new();
+    join_two(&mut scene, 0);
+    assert_eq!(scene.gossip.queued_news(), 0);
+    // What comes later is news to others.
+    scene.hear(&Message::Alive(alive("n7", 7, 1)));
+    assert_eq!(scene.gossip.queued_news(), 1);
+}
+
+#[test]
+fn who_is_known_to_others_tells_them_what_its_join_brings() {
+    let mut scene = Scene::quietly_among(1);
+    scene.wait(Duration::from_secs(5));
+    assert_eq!(scene.gossip.queued_news(), 0);
+    join_two(&mut scene, 0);
+    assert_eq!(scene.gossip.queued_news(), 2);
+    // Of such that have its state it may not know yet.
+    let mut scene = Scene::new();
+    let stream = accept(&mut scene, 0);
+    let theirs = push_pull(&scene, StreamEnd::Opener, true, &[]);
+    receive(&mut scene, stream, &theirs);
+    scene.gossip.send_state(scene.now, stream, b"mine");
+    join_two(&mut scene, 0);
+    assert_eq!(scene.gossip.queued_news(), 2);
+}
+
+#[test]
+fn who_is_joined_tells_of_the_newcomer() {
+    let mut scene = Scene::new();
+    let stream = accept(&mut scene, 0);
+    let theirs = push_pull(&scene, StreamEnd::Opener, true, &[node("n9", 9)]);
+    receive(&mut scene, stream, &theirs);
+    scene.gossip.send_state(scene.now, stream, b"mine");
+    scene.wait(Duration::ZERO);
+    assert_eq!(scene.gossip.queued_news(), 1);
+}
+
 #[test]
 fn a_host_name_is_looked_up_and_all_its_addresses_tried() {
     let mut scene = Scene::new();

@@ -17,7 +17,7 @@ use super::message::{Alive, Message, Versions};
 use super::packet::PacketScratch;
 use super::timing::Timing;
 use super::*;
-use crate::cluster::{NetworkCommand, NetworkEvent};
+use crate::cluster::{NetworkCommand, NetworkEvent, NodeInfo};
 
 fn addr(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 7946))
@@ -38,14 +38,13 @@ impl Scene {
 
     fn with(envelope: EnvelopeConfig) -> Self {
         let now = Instant::now();
+        let Versions { protocol, delegate } = Versions::CURRENT;
         let config = GossipConfig {
-            name: "me".into(),
-            advertise: addr(1),
+            node: NodeInfo::new("me".into(), addr(1), b"mine", protocol, delegate).into(),
             default_port: 7946,
-            meta: b"mine".to_vec(),
-            versions: Versions::CURRENT,
             envelope: envelope.clone(),
             timing: Timing::LAN,
+            catalog: None,
             seed: [1; 32],
         };
         Self {

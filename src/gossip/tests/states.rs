@@ -23,7 +23,7 @@ fn dead<'a>(node: &'a str, from: &'a str, incarnation: u32) -> Message<'a> {
 
 fn state(scene: &Scene, name: &str) -> Option<(NodeState, u32, SocketAddr)> {
     let node = scene.gossip.nodes.get(scene.gossip.nodes.find(name)?)?;
-    Some((node.state, node.incarnation, node.addr))
+    Some((node.state, node.incarnation, node.info.socket_addr()))
 }
 
 /// The incarnation with which the node says that it lives, if it says so now.
@@ -211,7 +211,9 @@ fn new_meta_data_are_told_everywhere_and_news_only_once() {
     let mut scene = Scene::among(2);
     let token = broadcast::BroadcastToken(1);
     scene.gossip.set_meta(scene.now, b"other", token);
-    assert!(matches!(&scene.events()[..], [GossipEvent::Updated(node)] if *node.meta == *b"other"));
+    assert!(
+        matches!(&scene.events()[..], [GossipEvent::Updated(node)] if *node.meta() == *b"other")
+    );
     assert_eq!(refutation(&mut scene), Some(2));
     scene.wait(Duration::from_secs(2));
     assert!(scene.events().contains(&GossipEvent::BroadcastDone(token)));

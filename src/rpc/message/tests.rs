@@ -28,8 +28,8 @@ fn members_as_the_reference_sends_them() {
         b"\x81\xa7Members\x91\x8b\xa4Addr\xc4\x04\x7f\x00\x00\x01\xabDelegateCur\x05\
         \xabDelegateMax\x05\xabDelegateMin\x02\xa4Name\xa2n1\xa4Port\xcdF\x1a\xabProtocolCur\x02\
         \xabProtocolMax\x05\xabProtocolMin\x01\xa6Status\xa5alive\xa4Tags\x82\xa1a\xa11\xa1b\xa12";
-    let mut member = cluster::Member::alive("n1", Ipv4Addr::LOCALHOST.into(), 17946);
-    member.tags = [("b", "2"), ("a", "1")].into_iter().collect();
+    let member = cluster::Member::alive("n1", Ipv4Addr::LOCALHOST.into(), 17946)
+        .with_tags([("b", "2"), ("a", "1")].into_iter().collect());
     let response = MembersResponse {
         members: vec![Member::from(&member)],
     };

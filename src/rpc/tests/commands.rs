@@ -7,9 +7,9 @@ use crate::rpc::HubEvent;
 use crate::serf::{Serf, SerfConfig};
 
 fn put(scene: &mut Scene, name: &str, status: MemberStatus, tags: &[(&str, &str)]) {
-    let mut member = Member::alive(name, [10, 0, 0, 1].into(), 7946);
-    member.status = status;
-    member.tags = tags.iter().copied().collect();
+    let member = Member::alive(name, [10, 0, 0, 1].into(), 7946)
+        .with_status(status)
+        .with_tags(tags.iter().copied().collect());
     let now = scene.now;
     scene
         .hub

@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::{JoinFailures, KeyOperation, KeyReport, MemberStatus, QueryEvent, StreamId};
 use crate::gossip::envelope::Envelope;
 use crate::gossip::keyring::{Key, Keyring};
-use crate::gossip::message::{Alive, Dead, Message};
+use crate::gossip::message::{Alive, Dead, Message, Versions};
 use crate::gossip::packet::PacketScratch;
 use crate::gossip::stream::{StreamEnd, encode_push_pull};
 use crate::serf::coalesce::{PERIOD, QUIESCENT_PERIOD};
@@ -381,7 +381,7 @@ fn an_old_protocol_has_a_role_alone_and_no_queries() {
     assert_eq!(refused, Err(ClusterError::NotSupported));
     scene.meet("n2", 2);
     scene.wait(Duration::from_millis(300));
-    assert_eq!(encode_meta(&scene.serf.config.tags, 2), b"web");
+    assert_eq!(*encode_meta(&scene.serf.config.tags, 2), *b"web");
     let ticket = scene.start(Operation::Key(KeyOperation::List));
     let (report, error) = (KeyReport::default(), Some(ClusterError::NotSupported));
     assert_eq!(scene.outcome(ticket), Some(Outcome::Keys { report, error }));

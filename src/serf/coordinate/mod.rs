@@ -65,7 +65,8 @@ struct Peer {
 #[derive(Debug)]
 pub struct CoordinateClient {
     own: Coordinate,
-    peers: HashMap<Arc<str>, Peer>,
+    /// Boxed: as long as there is room to spare in the table it is none for all this.
+    peers: HashMap<Arc<str>, Box<Peer>>,
     adjustments: [f64; ADJUSTMENT_WINDOW],
     adjustment_at: usize,
     resets: u64,
@@ -149,10 +150,10 @@ impl CoordinateClient {
             peer.coordinate.clone_from(there);
             return peer.latencies.push(rtt_seconds);
         }
-        let mut peer = Peer {
+        let mut peer = Box::new(Peer {
             coordinate: there.clone(),
             latencies: LatencyWindow::default(),
-        };
+        });
         let median = peer.latencies.push(rtt_seconds);
         self.peers.insert(Arc::clone(name), peer);
         median

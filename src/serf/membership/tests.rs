@@ -262,8 +262,7 @@ fn updates_keep_the_status() {
     talk.alive("a");
     talk.leave("a", 5);
     let version = talk.members.version();
-    let mut tagged = node("a");
-    tagged.tags.insert("role", "web");
+    let tagged = node("a").with_tags([("role", "web")].into_iter().collect());
     talk.members.handle_update(tagged.clone());
     assert_eq!(talk.heard(), ["join a", "update a"]);
     let member = talk.members.get("a").expect("a member");

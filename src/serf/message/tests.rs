@@ -185,16 +185,6 @@ fn conflict_answers_say_where_a_node_is() {
 }
 
 #[test]
-fn tags_come_after_the_magic_byte() {
-    let tags: Tags = [("role", "web")].into_iter().collect();
-    let meta = encode_tags(&tags);
-    assert_eq!(meta, b"\xff\x81\xa4role\xa3web");
-    assert_eq!(decode_tags(&meta).expect("reads"), tags);
-    assert_eq!(decode_tags(b"web").expect("reads"), tags);
-    assert!(decode_tags(b"\xff\x81\xa4role").is_err());
-}
-
-#[test]
 fn a_type_byte_tells_what_follows() {
     for byte in 0..=9 {
         let kind = MessageType::from_byte(byte).expect("a type");
@@ -224,7 +214,6 @@ proptest! {
         let _ = KeyResponse::decode(&message);
         let _ = RelayMessage::decode(&message);
         let _ = Filter::decode(&message);
-        let _ = decode_tags(&message);
     }
 }
 
@@ -243,8 +232,6 @@ fn deep_nesting_is_an_error() {
         RelayMessage::decode(&deep(MessageType::Relay)),
         Err(DecodeError::RelayHeader)
     ));
-    let meta = [&[TAGS_MAGIC][..], &[0x91; 60_000]].concat();
-    assert!(decode_tags(&meta).is_err());
 }
 
 #[test]
