@@ -1,7 +1,7 @@
 //! What a node takes for each member that it knows: allocated, at the most while it takes them in, and resident.
 //!
 //! `cargo bench --bench memory`. Each row is a process of its own; in the first rows the node joins all at once, in the
-//! others it is known to somebody already and so has to pass on the news of all. Without the member's name and its tags'
+//! others all join it, so that it has to pass on the news of all. Without the member's name and its tags'
 //! keys and values, which any list of members must hold.
 
 #![allow(
@@ -34,7 +34,7 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 /// Just over and just under a power of two: tables have most room to spare in the first, least in the second.
 const COUNTS: [u32; 6] = [1_000, 10_000, 16_400, 20_000, 32_700, 100_000];
 const JOINS: &str = "joins";
-const WAYS: [&str; 2] = [JOINS, "is told"];
+const WAYS: [&str; 2] = [JOINS, "is joined"];
 /// Name and tags of each, once.
 const BARE_BYTES: usize = "node-00000".len() + "dceastroleweb".len();
 

@@ -106,7 +106,7 @@ pub(crate) fn packets(wrapping: Wrapping, count: u32) -> Vec<Vec<u8>> {
     packets
 }
 
-/// What a node among so many says in a push/pull.
+/// What a node among so many says when it joins: of all of it others are to hear.
 pub(crate) fn state(count: u32) -> Vec<u8> {
     let names: Vec<String> = (0..count)
         .map(|number| format!("node-{number:05}"))
@@ -128,7 +128,7 @@ pub(crate) fn state(count: u32) -> Vec<u8> {
     let mut user_state = Vec::new();
     user.encode(&mut user_state);
     let mut message = Vec::new();
-    encode_push_pull(false, nodes, &user_state, &mut message);
+    encode_push_pull(true, nodes, &user_state, &mut message);
     message
 }
 

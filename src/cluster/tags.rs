@@ -23,7 +23,7 @@ pub struct TagsError(#[from] rmp_serde::decode::Error);
 
 /// Tags of a member: key/value pairs in the order of their keys.
 ///
-/// Invariant: what is encoded is as [`pack`](Self::pack) writes it; no tags are `None`.
+/// Invariant: what is encoded is a map with its keys in order, each once, in the shortest form; no tags are `None`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tags(Option<Arc<[u8]>>);
 

@@ -5,9 +5,9 @@
 //! above gets its part. Merging the same twice changes nothing. Source: hashicorp/memberlist, `state.go`
 //! (`verifyProtocol`, `mergeState`).
 //!
-//! Unlike there a node that was alone does not pass on what its join brings, as long as nobody else has its state: whom it
-//! could tell knows it from where that came from. In a cluster of thousands it would have nothing else to say for many
-//! minutes.
+//! Unlike there a node that was alone does not pass on what its join brings, or the first push/pull of somebody who knows
+//! it already, as long as nobody else has its state: whom it could tell knows it from where that came from. In a cluster of
+//! thousands it would have nothing else to say for many minutes.
 
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ pub(super) struct Merge {
 enum Stage {
     Verify(Box<[Compatibility; 2]>),
     Merge {
-        /// This node knew nobody, and joins.
+        /// This node knew nobody, and the other one does not join it.
         newcomer: bool,
     },
 }
@@ -178,8 +178,9 @@ impl Gossip {
             protocol.check("protocol")?;
             delegate.check("delegate protocol")?;
             merge.push_pull.rewind();
+            let joins = matches!(merge.purpose, Purpose::Join(_));
             merge.stage = Stage::Merge {
-                newcomer: self.nodes.len() == 1 && matches!(merge.purpose, Purpose::Join(_)),
+                newcomer: self.nodes.len() == 1 && (joins || !merge.push_pull.is_join()),
             };
             return Ok(merge.push_pull.nodes_left() == 0);
         }

@@ -173,13 +173,19 @@ fn who_is_known_to_others_tells_them_what_its_join_brings() {
 
 #[test]
 fn who_is_joined_tells_of_the_newcomer() {
-    let mut scene = Scene::new();
-    let stream = accept(&mut scene, 0);
-    let theirs = push_pull(&scene, StreamEnd::Opener, true, &[node("n9", 9)]);
-    receive(&mut scene, stream, &theirs);
-    scene.gossip.send_state(scene.now, stream, b"mine");
-    scene.wait(Duration::ZERO);
-    assert_eq!(scene.gossip.queued_news(), 1);
+    // Who does not join knows this node, and so it is the newcomer.
+    for (join, news) in [(true, 1), (false, 0)] {
+        let mut scene = Scene::new();
+        let stream = accept(&mut scene, 0);
+        let theirs = push_pull(&scene, StreamEnd::Opener, join, &[node("n9", 9)]);
+        receive(&mut scene, stream, &theirs);
+        scene.gossip.send_state(scene.now, stream, b"mine");
+        scene.wait(Duration::ZERO);
+        assert_eq!(
+            (scene.gossip.queued_news(), scene.gossip.present()),
+            (news, 2)
+        );
+    }
 }
 
 #[test]
