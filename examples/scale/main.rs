@@ -27,6 +27,7 @@ mod measure;
 #[path = "../../tests/simulation/network.rs"]
 mod network;
 mod plots;
+mod resources;
 mod statistics;
 mod tables;
 mod theory;
@@ -65,8 +66,11 @@ fn measure(command: &str, size: usize) {
         "failures" => write(&format!("failures-{size}"), &failures::measure(size)),
         _ => panic!("{USAGE}"),
     }
-    let (took, memory) = (begin.elapsed().as_secs_f64(), memory_mib());
-    eprintln!("{command} {size} took {took:.0} s; the process had up to {memory:.0} MiB");
+    let took = begin.elapsed().as_secs_f64();
+    let (processor, memory) = (resources::processor_seconds(), resources::peak_mib());
+    eprintln!(
+        "{command} {size} took {took:.0} s; this process used the processor for {processor:.0} s and had up to {memory:.0} MiB"
+    );
 }
 
 fn run(prefix: &str, size: usize, start: Start) {
@@ -90,13 +94,4 @@ fn curve(heard: &[f64]) -> Vec<Point> {
         }
     }
     points
-}
-
-/// The most memory that the process has had, in MiB.
-fn memory_mib() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib: Option<f64> =
-        peak.and_then(|peak| peak.trim().strip_suffix("kB")?.trim().parse().ok());
-    kib.unwrap_or_default() / 1024.0
 }

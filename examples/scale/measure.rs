@@ -7,6 +7,7 @@ use serfling::gossip::timing::Timing;
 
 use crate::cluster::{Cluster, SECOND, Start, says};
 use crate::data::{Load, Times};
+use crate::resources::resident_mib;
 
 /// Between repetitions. As long as dead nodes are gossiped to.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -36,8 +37,9 @@ pub(crate) fn measure(count: usize, start: Start) -> Measured {
     let begin = Instant::now();
     let mut cluster = Cluster::start(count, start, Timing::LAN);
     eprintln!(
-        "{count} nodes are at rest after {:.0} s",
-        begin.elapsed().as_secs_f64()
+        "{count} nodes are at rest after {:.0} s, with {:.0} MiB",
+        begin.elapsed().as_secs_f64(),
+        resident_mib()
     );
     let begin = Instant::now();
     let load = load(&mut cluster);

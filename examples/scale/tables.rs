@@ -99,9 +99,9 @@ fn starts() {
 fn failures() {
     println!("\nIn five minutes, with Lifeguard / without:\n");
     println!(
-        "| nodes | treatment | probes that failed | theory | suspicions refuted | healthy nodes taken for failed | by how many, together | per node and hour | slow nodes taken for failed |"
+        "| nodes | treatment | probes that failed | theory | suspicions refuted | healthy nodes taken for failed | how often, together | how often the refutation is missed, theory | per node and hour | slow nodes taken for failed |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for size in data::sizes("failures") {
         let rows = data::read::<Failures>(&format!("failures-{size}"));
         let (with, without) = rows.split_at(rows.len() / 2);
@@ -115,14 +115,18 @@ fn failures_row(size: usize, with: &Failures, without: &Failures) {
     let both = |of: fn(&Failures) -> f64| format!("{} / {}", of(with), of(without));
     let share = |row: &Failures| row.probes_failed / row.probes * 100.0;
     let theory = theory::failed_probes(with.loss) * 100.0;
+    let nodes = size as f64;
+    let missed = |row: &Failures| row.refuted * nodes * theory::missed(nodes, row.loss);
     println!(
-        "| {size} | {} | {:.3} / {:.3} % | {theory:.3} % | {} | {} | {} | {:.1} / {:.1} | {} |",
+        "| {size} | {} | {:.3} / {:.3} % | {theory:.3} % | {} | {} | {} | {:.1} / {:.1} | {:.1} / {:.1} | {} |",
         treatment(with),
         share(with),
         share(without),
         both(|row| row.refuted),
         both(|row| row.victims),
         both(|row| row.told),
+        missed(with),
+        missed(without),
         rate(with, size),
         rate(without, size),
         both(|row| row.slow_victims),

@@ -139,3 +139,9 @@ pub(crate) fn failed_probes(loss: f64) -> f64 {
     let tcp = comes.powi(2) * (1.0 - loss * loss).powi(2);
     (1.0 - direct) * (1.0 - through_others).powi(INDIRECT_CHECKS) * (1.0 - tcp)
 }
+
+/// What share of nodes never hears of something, where this share of packets is lost: each node sends it so many times to
+/// random others, so each is sent it as often on average, and e^-average of all get nothing.
+pub(crate) fn missed(nodes: f64, loss: f64) -> f64 {
+    (-retransmits(nodes) * (1.0 - loss)).exp()
+}
