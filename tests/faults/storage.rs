@@ -5,6 +5,7 @@
 //! kept again, and a restart finds the cluster. [`live_through`] tells what an agent of either kind made of it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -323,6 +324,66 @@ fn what_the_reference_bears() {
                 }
                 Err(_) => println!("{fault:?}: it did not get through, see above"),
             }
+        }
+    });
+}
+
+#[test]
+fn a_restart_on_a_full_disk_finds_back() {
+    with_own_mounts("storage::a_restart_on_a_full_disk_finds_back", || {
+        let disk = Disk::new(Fault::Full);
+        let mut nodes = cluster(Serfling, &disk, Fault::Full);
+        disk.begin_fault();
+        let mut b = nodes.pop().unwrap();
+        let ports = b.ports();
+        b.agent.signal(Signal::KILL);
+        b.agent.wait_exit();
+        // A line was torn when it was ended.
+        std::fs::remove_file(disk.root().join("ballast")).unwrap();
+        let snapshot = disk.read("snapshot") + "event-cl";
+        std::fs::write(disk.file("snapshot"), snapshot).unwrap();
+        disk.begin_fault();
+        nodes.push(start(Serfling, &disk, ports, Fault::Full));
+        wait_for_agreement(&mut nodes, 2);
+        assert_eq!(nodes[0].members()["b"].tags.get("role"), Some("old"));
+        let told = Monitor::of(&nodes[1]).read();
+        for text in ["1 lines of the snapshot could not be read", "No space left"] {
+            assert!(told.iter().any(|line| line.contains(text)), "{told:#?}");
+        }
+    });
+}
+
+#[test]
+fn an_agent_that_can_t_begin_for_its_files_says_why_and_leaves_nothing() {
+    let name = "storage::an_agent_that_can_t_begin_for_its_files_says_why_and_leaves_nothing";
+    with_own_mounts(name, || {
+        for (fault, flag, said) in [
+            (
+                Fault::Full,
+                "rpc-addr-file",
+                "can't write the RPC address to ",
+            ),
+            (Fault::ReadOnly, "snapshot", "snapshot_path "),
+        ] {
+            let disk = Disk::new(fault);
+            std::fs::write(disk.file("snapshot"), "alive: a 127.0.0.1:1\n").unwrap();
+            disk.begin_fault();
+            let names = disk.names();
+            let path = disk.file(if flag == "snapshot" { "new" } else { "address" });
+            let output = Command::new(Serfling.program())
+                .args(["agent", "-bind=127.0.0.1:0", "-rpc-addr=127.0.0.1:0"])
+                .arg(format!("-{flag}={}", path.display()))
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{text}");
+            let words = ["No space left", "Read-only file system"];
+            assert!(words.iter().any(|words| text.contains(words)), "{text}");
+            assert!(
+                text.contains(&format!("{said}{}", path.display())),
+                "{text}"
+            );
+            assert_eq!(disk.names(), names);
         }
     });
 }
