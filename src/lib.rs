@@ -23,6 +23,7 @@
 
 pub mod address;
 pub mod agent;
+mod backlog;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod cli;

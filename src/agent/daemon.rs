@@ -1,7 +1,6 @@
 //! The life of the agent's process: it starts, serves, and ends as it is told to.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,6 +11,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use super::config::host_name;
 use super::config::{Config, ConfigError, PartialConfig};
 use super::discovery::{self, DiscoverError, Discovery};
+use super::files;
 use super::log::{LogError, LogOptions, install};
 use super::node::{self, Node, NodeError};
 use super::running::Agent;
@@ -22,6 +22,8 @@ use crate::rpc;
 
 /// Environment variable that may hold the RPC auth key.
 pub const RPC_AUTH_VARIABLE: &str = "SERFLING_RPC_AUTH";
+/// Everybody may read and write, as far as the process's mask lets them.
+const PUBLIC_MODE: u32 = 0o666;
 
 /// Why the agent did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -200,11 +202,7 @@ fn print_banner(
 
 /// Writes the address to a file that others wait for: it appears whole.
 fn write_address(path: &Path, address: &RpcAddr) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let temporary = PathBuf::from(name);
-    fs::write(&temporary, format!("{address}\n"))?;
-    fs::rename(temporary, path)
+    files::replace(path, format!("{address}\n").as_bytes(), PUBLIC_MODE)
 }
 
 /// Prints a line of the agent's own, which nobody may read.

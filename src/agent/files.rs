@@ -25,6 +25,8 @@ pub(super) struct Files {
     keyring: Option<PathBuf>,
     tags: Option<PathBuf>,
     snapshot: Option<SnapshotFile>,
+    /// Whether the last change of the snapshot failed.
+    snapshot_failed: bool,
 }
 
 impl Files {
@@ -33,6 +35,7 @@ impl Files {
             keyring,
             tags,
             snapshot: None,
+            snapshot_failed: false,
         }
     }
 
@@ -48,9 +51,14 @@ impl Files {
                     let Some(file) = &mut self.snapshot else {
                         continue;
                     };
-                    if let Err(error) = file.carry_out(command) {
+                    let result = file.carry_out(command);
+                    let failed_before =
+                        std::mem::replace(&mut self.snapshot_failed, result.is_err());
+                    if let Err(error) = result {
                         log::error!("serf: Failed to update snapshot: {error}");
                         serf.snapshot_failed(now);
+                    } else if failed_before {
+                        log::info!("serf: The snapshot is complete again");
                     }
                 }
                 FileCommand::Keyring(json) => {
@@ -75,13 +83,18 @@ fn to_json(tags: &Tags) -> String {
 
 fn replace_secret(path: Option<&Path>, bytes: &[u8]) -> io::Result<()> {
     match path {
-        Some(path) => replace(path, bytes, SECRET_MODE),
+        Some(path) => replace(path, bytes, SECRET_MODE).map_err(|error| at(path, &error)),
         None => Ok(()),
     }
 }
 
+/// An error that says at which file it was.
+pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// Replaces a file, at once or not at all.
-fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut temporary = OsString::from(path);
     temporary.push(TEMPORARY_EXTENSION);
     let temporary = PathBuf::from(temporary);

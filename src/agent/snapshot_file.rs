@@ -1,16 +1,18 @@
 //! The snapshot file on disk: carries out what [`serf::snapshot`](crate::serf::snapshot) decides.
 //!
-//! Appends go to the end of the open file. A replacement is written beside it, synced and renamed over it, and the
-//! directory synced, so that a crash leaves the old file or the new one. A failed write changes nothing here: the core
-//! hears of it and replaces the file later.
+//! Appends go to the end of the open file, if it is still the one at its path: what goes to a removed file is lost
+//! without an error. A replacement is written beside it, synced and renamed over it, and the directory synced, so that a
+//! crash leaves the old file or the new one. A failed write changes nothing here: the core hears of it and replaces the
+//! file.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::files::sync_directory_of;
+use super::files::{at, sync_directory_of};
 use crate::serf::snapshot::{AfterLeave, Replay, Snapshot, SnapshotCommand};
 
 /// How much of the file is read at once.
@@ -55,20 +57,32 @@ impl SnapshotFile {
     /// # Errors
     /// What the system says. The core is to hear of it.
     pub fn carry_out(&mut self, command: SnapshotCommand) -> io::Result<()> {
-        match command {
-            SnapshotCommand::Append(lines) => self.file.write_all(&lines),
+        let result = match command {
+            SnapshotCommand::Append(lines) => self
+                .check_place()
+                .and_then(|()| self.file.write_all(&lines)),
             SnapshotCommand::Replace(lines) => self.replace(&lines),
-            SnapshotCommand::Sync => self.file.sync_all(),
+            SnapshotCommand::Sync => self.check_place().and_then(|()| self.file.sync_all()),
+        };
+        result.map_err(|error| at(&self.path, &error))
+    }
+
+    /// Makes sure that the open file is the one that the next start will find.
+    fn check_place(&self) -> io::Result<()> {
+        let (open, there) = (self.file.metadata()?, fs::metadata(&self.path)?);
+        if (open.dev(), open.ino()) == (there.dev(), there.ino()) {
+            return Ok(());
         }
+        Err(io::Error::other("another file has taken its place"))
     }
 
     fn replace(&mut self, lines: &[u8]) -> io::Result<()> {
         let mut temporary = OsString::from(&self.path);
         temporary.push(TEMPORARY_EXTENSION);
         let temporary = PathBuf::from(temporary);
-        let result = write_synced(&temporary, lines).and_then(|()| {
+        let result = write_synced(&temporary, lines).and_then(|file| {
             fs::rename(&temporary, &self.path)?;
-            self.file = open(&self.path)?;
+            self.file = file;
             sync_directory_of(&self.path)
         });
         if result.is_err() {
@@ -87,10 +101,13 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+/// Writes a file that is to be appended to later.
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = open(path)?;
+    file.set_len(0)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -182,6 +199,22 @@ mod tests {
         fs::remove_dir(&in_the_way).expect("removed");
         node.hear(&join("b"), RETRY_INTERVAL);
         assert_eq!(names(&path), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_file_that_vanishes_or_is_replaced_is_made_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("snapshot");
+        let mut node = Node::new(&path);
+        node.hear(&join("a"), FLUSH_INTERVAL);
+        fs::remove_file(&path).expect("removed");
+        node.hear(&join("b"), FLUSH_INTERVAL);
+        assert_eq!(names(&path), ["a", "b"]);
+        let other = directory.path().join("other");
+        fs::write(&other, "alive: x 127.0.0.1:1\n").expect("written");
+        fs::rename(&other, &path).expect("renamed");
+        node.hear(&join("c"), FLUSH_INTERVAL);
+        assert_eq!(names(&path), ["a", "b", "c"]);
     }
 
     #[test]

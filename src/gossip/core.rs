@@ -27,12 +27,12 @@ use super::exchange::Streams;
 use super::join::Joins;
 use super::keyring::Keyring;
 use super::merge::Merge;
-use super::message::NodeState;
 use super::nodes::{Node, NodeId, NodeTable};
 use super::packet::PacketScratch;
 use super::packets::Relay;
 use super::probe::Probe;
 use super::timing::Timing;
+use crate::backlog;
 use crate::cluster::{Catalog, NetworkCommand, NetworkEvent, NodeInfo, StreamId};
 use crate::timer_wheel::TimerWheel;
 
@@ -197,14 +197,7 @@ impl Gossip {
         let mut rng = StdRng::from_seed(config.seed);
         let name = Arc::clone(&config.node.name);
         let mut nodes = NodeTable::default();
-        let node = Node {
-            info: config.node,
-            incarnation: 1,
-            state: NodeState::Alive,
-            since: now,
-            suspicion: None,
-        };
-        let local = nodes.insert(&mut rng, node);
+        let local = nodes.insert(&mut rng, Node::new(config.node, 1));
         let awareness = Awareness::new(config.timing.awareness_max);
         Self {
             name,
@@ -402,12 +395,12 @@ impl Gossip {
 
     /// The next thing to ask of the network.
     pub fn poll_network(&mut self) -> Option<NetworkCommand> {
-        self.commands.pop_front()
+        backlog::pop(&mut self.commands)
     }
 
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<GossipEvent> {
-        self.events.pop_front()
+        backlog::pop(&mut self.events)
     }
 
     /// A turn came `lag` after it was due.

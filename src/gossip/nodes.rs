@@ -30,13 +30,24 @@ pub(super) struct Node {
     pub(super) info: Arc<NodeInfo>,
     pub(super) incarnation: u32,
     pub(super) state: NodeState,
-    /// Since when it is in that state.
-    pub(super) since: Instant,
+    /// Since when it is gone. Few are: the time takes no room in the others.
+    gone_since: Option<Box<Instant>>,
     /// While it is suspected.
     pub(super) suspicion: Option<Box<(Suspicion, TimerKey)>>,
 }
 
 impl Node {
+    /// A node that lives.
+    pub(super) const fn new(info: Arc<NodeInfo>, incarnation: u32) -> Self {
+        Self {
+            info,
+            incarnation,
+            state: NodeState::Alive,
+            gone_since: None,
+            suspicion: None,
+        }
+    }
+
     pub(super) const fn is_gone(&self) -> bool {
         matches!(self.state, NodeState::Dead | NodeState::Left)
     }
@@ -75,8 +86,16 @@ impl Node {
     pub(super) fn set_state(&mut self, now: Instant, state: NodeState) {
         if self.state != state {
             self.state = state;
-            self.since = now;
+            self.gone_since = self.is_gone().then(|| Box::new(now));
         }
+    }
+
+    /// How long it has been gone.
+    pub(super) fn gone_for(&self, now: Instant) -> Duration {
+        let since = self.gone_since.as_ref();
+        since.map_or(Duration::ZERO, |since| {
+            now.saturating_duration_since(**since)
+        })
     }
 }
 
@@ -157,9 +176,9 @@ impl NodeTable {
     fn start_over(&mut self, now: Instant, rng: &mut StdRng, gone_for: Duration) {
         let (nodes, by_name, hasher) = (&mut self.nodes, &mut self.by_name, &self.hasher);
         self.ring.retain(|&id| {
-            let forget = nodes.get(id as usize).is_none_or(|node| {
-                node.is_gone() && now.saturating_duration_since(node.since) > gone_for
-            });
+            let forget = nodes
+                .get(id as usize)
+                .is_none_or(|node| node.is_gone() && node.gone_for(now) > gone_for);
             if forget && let Some(node) = nodes.try_remove(id as usize) {
                 let hash = hasher.hash_one(&*node.info.name);
                 if let Ok(entry) = by_name.find_entry(hash, |other| *other == id) {
@@ -219,17 +238,10 @@ mod tests {
         NodeInfo::new(name.into(), addr.into(), b"", protocol, delegate).into()
     }
 
-    fn table(now: Instant, rng: &mut StdRng, count: u32) -> NodeTable {
+    fn table(rng: &mut StdRng, count: u32) -> NodeTable {
         let mut table = NodeTable::default();
         for number in 0..count {
-            let node = Node {
-                info: info(number),
-                incarnation: 1,
-                state: NodeState::Alive,
-                since: now,
-                suspicion: None,
-            };
-            table.insert(rng, node);
+            table.insert(rng, Node::new(info(number), 1));
         }
         table
     }
@@ -237,7 +249,7 @@ mod tests {
     #[test]
     fn each_time_around_every_node_is_probed_once() {
         let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(1));
-        let mut table = table(now, &mut rng, 20);
+        let mut table = table(&mut rng, 20);
         for _ in 0..3 {
             let round: BTreeSet<_> = (0..19)
                 .filter_map(|_| table.next_to_probe(now, &mut rng, 0, LONG))
@@ -249,7 +261,7 @@ mod tests {
     #[test]
     fn nodes_that_are_gone_for_long_are_forgotten() {
         let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(2));
-        let mut table = table(now, &mut rng, 3);
+        let mut table = table(&mut rng, 3);
         table.get_mut(1).unwrap().set_state(now, NodeState::Dead);
         for at in [now, now + LONG] {
             for _ in 0..3 {
@@ -269,20 +281,20 @@ mod tests {
     fn a_node_alone_has_nobody_to_probe() {
         let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(3));
         assert_eq!(
-            table(now, &mut rng, 1).next_to_probe(now, &mut rng, 0, LONG),
+            table(&mut rng, 1).next_to_probe(now, &mut rng, 0, LONG),
             None
         );
         assert_eq!(
-            table(now, &mut rng, 0).next_to_probe(now, &mut rng, 0, LONG),
+            table(&mut rng, 0).next_to_probe(now, &mut rng, 0, LONG),
             None
         );
     }
 
     #[test]
     fn picks_are_different_and_pass() {
-        let (now, mut rng) = (Instant::now(), StdRng::seed_from_u64(4));
+        let mut rng = StdRng::seed_from_u64(4);
         for count in [4, 100] {
-            let table = table(now, &mut rng, count);
+            let table = table(&mut rng, count);
             let mut seen = BTreeSet::new();
             for _ in 0..1000 {
                 let picked = table.pick(&mut rng, 3, |id, _| id != 0);

@@ -209,7 +209,7 @@ impl Gossip {
                 id != local
                     && match node.state {
                         NodeState::Alive | NodeState::Suspect => true,
-                        NodeState::Dead => now.saturating_duration_since(node.since) <= dead_for,
+                        NodeState::Dead => node.gone_for(now) <= dead_for,
                         NodeState::Left => false,
                     }
             });

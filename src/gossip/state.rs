@@ -138,14 +138,8 @@ impl Gossip {
         let versions = alive.versions.unwrap_or(NO_VERSIONS);
         let catalog = self.catalog.as_ref();
         let info = describe(catalog, alive.node.into(), addr, alive.meta, versions);
-        let node = Node {
-            info,
-            incarnation: alive.incarnation,
-            state: NodeState::Alive,
-            since: now,
-            suspicion: None,
-        };
         self.counters.alive += 1;
+        let node = Node::new(info, alive.incarnation);
         let id = self.nodes.insert(&mut self.rng, node);
         self.others_present += 1;
         if hearing == Hearing::News {

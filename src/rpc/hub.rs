@@ -22,6 +22,7 @@ use super::session::{Access, Congestion, Life, Peer, Session, SessionId};
 use super::sessions::Sessions;
 use super::stats::Counters;
 use super::subscriptions::{Subscriber, Subscriptions};
+use crate::backlog;
 use crate::cluster::{Cluster, Event, NetworkCommand, Operation, Outcome, QueryId, Ticket};
 use crate::log_ring::LogRing;
 use crate::timer_wheel::TimerWheel;
@@ -360,7 +361,7 @@ impl<C: Cluster> Hub<C> {
 
     /// The next thing the owner must know.
     pub fn poll_event(&mut self) -> Option<HubEvent> {
-        self.events.pop_front()
+        backlog::pop(&mut self.events)
     }
 
     /// The bytes that wait for a client to take them.

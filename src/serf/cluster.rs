@@ -44,6 +44,7 @@ use super::message::{
 };
 use super::recent::RecentBuffer;
 use super::snapshot::Snapshot;
+use crate::backlog;
 use crate::cluster::{
     Catalog, Cluster, ClusterError, Coordinate, Event, Member, MemberEvent, MemberEventKind,
     MemberStatus, NetworkCommand, NetworkEvent, NodeInfo, Operation, Outcome, Output, QueryId,
@@ -589,7 +590,7 @@ impl Cluster for Serf {
     }
 
     fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        backlog::pop(&mut self.outputs)
     }
 
     fn handle_network(&mut self, now: Instant, event: NetworkEvent<'_>) {

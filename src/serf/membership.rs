@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backlog;
 use crate::cluster::{Member, MemberEvent, MemberEventKind, MemberStatus};
 
 use super::clock::LamportClock;
@@ -222,7 +223,7 @@ impl Membership {
 
     /// What happened to members, in order.
     pub fn poll_event(&mut self) -> Option<MemberEvent> {
-        self.events.pop_front()
+        backlog::pop(&mut self.events)
     }
 
     /// Gossip says that a node lives.

@@ -69,9 +69,21 @@ impl Agent {
         arguments: &[&str],
         config: Option<&str>,
         descriptors: Option<u32>,
-        (rpc_port, gossip_port): (u16, u16),
+        ports: (u16, u16),
     ) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        Self::start_in(folder, kind, arguments, config, descriptors, ports)
+    }
+
+    /// The same, with its log in this folder.
+    pub fn start_in(
+        folder: tempfile::TempDir,
+        kind: Kind,
+        arguments: &[&str],
+        config: Option<&str>,
+        descriptors: Option<u32>,
+        (rpc_port, gossip_port): (u16, u16),
+    ) -> Self {
         let log = File::create(folder.path().join("log")).expect("a log file");
         // The limit is the shell's to set, and `exec` leaves the agent with the shell's process number.
         let limit = descriptors.map_or(String::new(), |count| format!("ulimit -n {count}; "));

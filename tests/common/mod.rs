@@ -6,6 +6,7 @@
 )]
 
 pub mod agent;
+pub mod mounts;
 pub mod raw;
 pub mod replies;
 pub mod terminal;

@@ -26,6 +26,8 @@ pub(super) struct Files {
     tags: VecDeque<Tags>,
     /// Key queries to be answered once the keyring is written, in the order of `keyrings`.
     key_answers: VecDeque<(QueryId, KeyResponse)>,
+    /// Whether the keyring that is in use could not be written.
+    keyring_unwritten: bool,
     /// Operations that go on once the tags are written, in the order of `tags`.
     tag_changes: VecDeque<(Ticket, Tags)>,
 }
@@ -39,6 +41,11 @@ impl Files {
     /// How many files are to be written.
     pub(super) fn unpolled(&self) -> usize {
         self.keyrings.len() + self.tags.len()
+    }
+
+    /// Whether the keyring that is in use could not be written.
+    pub(super) const fn keyring_unwritten(&self) -> bool {
+        self.keyring_unwritten
     }
 
     pub(super) fn write_keyring(&mut self, json: String, query: QueryId, answer: KeyResponse) {
@@ -82,6 +89,7 @@ impl Serf {
     /// The keyring file was written, or why it was not. The node that asked for the change hears of it.
     pub fn keyring_written(&mut self, now: Instant, result: Result<(), String>) {
         if let Some((query, mut answer)) = self.files.key_answers.pop_front() {
+            self.files.keyring_unwritten = result.is_err();
             if let Err(error) = result {
                 log::error!("serf: Failed to write keyring file: {error}");
                 answer.result = false;
@@ -98,6 +106,7 @@ impl Serf {
             match result {
                 Ok(()) => self.set_tags(now, ticket, tags),
                 Err(error) => {
+                    log::error!("serf: Failed to write tags file: {error}");
                     let error = ClusterError::TagsNotWritten { error };
                     self.complete(ticket, Outcome::Done(Err(error)));
                 }

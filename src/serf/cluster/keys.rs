@@ -218,7 +218,8 @@ impl Serf {
             ..KeyResponse::default()
         };
         let news = changed != *ring;
-        if news && self.config.keyring_file {
+        // Who asks again for what could not be written means the file.
+        if self.config.keyring_file && (news || self.files.keyring_unwritten()) {
             let json = changed.to_json();
             self.files.write_keyring(json, query, response);
             self.gossip.set_keyring(changed);

@@ -558,6 +558,20 @@ fn key_queries_change_the_ring_and_write_it_only_on_change() {
         .set_keyring(Some(Keyring::from_json(&json).unwrap()));
     let text = "Failed to write keyring file: no space left".to_owned();
     assert_eq!(done(said(&mut scene)), Some((false, text)));
+    // Asked again, what is in use already is written, not taken for done.
+    while scene.serf.poll_file().is_some() {}
+    assert_eq!(
+        key_answer(&mut scene, "use-key", key(3).as_bytes(), 5),
+        None
+    );
+    assert!(matches!(
+        scene.serf.poll_file(),
+        Some(FileCommand::Keyring(_))
+    ));
+    scene.serf.keyring_written(scene.now, Ok(()));
+    assert_eq!(done(said(&mut scene)), Some((true, String::new())));
+    let known = key_answer(&mut scene, "use-key", key(3).as_bytes(), 6);
+    assert_eq!(done(known), Some((true, String::new())));
     let refused = key_answer(&mut scene, "install-key", b"short", 4);
     let text = "key size must be 16, 24 or 32 bytes".to_owned();
     assert_eq!(done(refused), Some((false, text)));

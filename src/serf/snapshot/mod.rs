@@ -89,6 +89,8 @@ pub struct Snapshot {
     file_bytes: u64,
     compact_bytes: u64,
     commands: VecDeque<SnapshotCommand>,
+    /// Whether the last command that was taken replaces the file.
+    replacing: bool,
 }
 
 impl Snapshot {
@@ -109,6 +111,7 @@ impl Snapshot {
             file_bytes: file.bytes,
             compact_bytes: COMPACT_BYTES_MIN,
             commands: VecDeque::new(),
+            replacing: false,
         };
         if file.unreadable > 0 {
             log::warn!(
@@ -183,8 +186,11 @@ impl Snapshot {
         self.flush(now);
     }
 
-    /// Brings the file up to date now: before a stop.
+    /// Brings the file up to date now, also if that failed a moment ago: before a stop there is no later.
     pub fn flush(&mut self, now: Instant) {
+        if self.file != FileState::Sound {
+            self.file = FileState::Broken(None);
+        }
         self.flush_at = Some(now);
         self.handle_timeout(now);
         self.commands.push_back(SnapshotCommand::Sync);
@@ -221,12 +227,19 @@ impl Snapshot {
 
     /// What to do with the file next. Poll after every `handle_…` and [`flush`](Self::flush).
     pub fn poll_command(&mut self) -> Option<SnapshotCommand> {
-        self.commands.pop_front()
+        let command = self.commands.pop_front()?;
+        self.replacing = matches!(command, SnapshotCommand::Replace(_));
+        Some(command)
     }
 
-    /// A command could not be carried out. Nothing is lost here: the file is replaced later.
+    /// The command that was taken last could not be carried out. Nothing is lost here: the file is replaced, at once
+    /// if that is not what has failed, else later.
     pub fn handle_write_error(&mut self, now: Instant) {
         self.commands.clear();
+        if !self.replacing {
+            self.replace();
+            return;
+        }
         let retry_at = now + RETRY_INTERVAL;
         self.file = FileState::Broken(Some(retry_at));
         self.flush_at = Some(retry_at);

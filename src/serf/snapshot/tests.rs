@@ -335,9 +335,15 @@ fn a_failed_write_is_repaired_later() {
     node.hear(&member_event(Join, "a", 1));
     node.now += FLUSH_INTERVAL;
     node.snapshot.handle_timeout(node.now);
-    // Half of it was written.
+    // Half of it was written, and there is no room for another file either.
     node.file.extend(b"alive: a 127");
-    node.snapshot.handle_write_error(node.now);
+    for replaces in [false, true] {
+        let command = node.snapshot.poll_command();
+        let is_replace = matches!(command, Some(SnapshotCommand::Replace(_)));
+        assert_eq!(is_replace, replaces);
+        node.snapshot.handle_write_error(node.now);
+    }
+    assert_eq!(node.snapshot.poll_command(), None);
     node.hear(&member_event(Join, "b", 2));
     node.pass(RETRY_INTERVAL - Duration::from_millis(1));
     assert_eq!(node.text(), "alive: a 127");
@@ -346,6 +352,37 @@ fn a_failed_write_is_repaired_later() {
     node.hear(&member_event(Join, "c", 3));
     node.pass(FLUSH_INTERVAL);
     assert_eq!((node.replaces, node.appends), (1, 1));
+}
+
+#[test]
+fn a_failed_append_is_repaired_at_once_where_that_is_possible() {
+    let mut node = Node::new(b"", AfterLeave::StayAway);
+    node.hear(&member_event(Join, "a", 1));
+    node.now += FLUSH_INTERVAL;
+    node.snapshot.handle_timeout(node.now);
+    assert!(node.snapshot.poll_command().is_some());
+    node.snapshot.handle_write_error(node.now);
+    node.write();
+    assert_eq!(recovered(&node.file).alive, alive(&[("a", 1)]));
+    // It is sound again.
+    node.hear(&member_event(Join, "b", 2));
+    node.pass(FLUSH_INTERVAL);
+    assert_eq!((node.replaces, node.appends), (1, 1));
+}
+
+#[test]
+fn before_a_stop_a_failed_write_is_repaired_without_waiting() {
+    let mut node = Node::new(b"alive: a 127", AfterLeave::StayAway);
+    node.hear(&member_event(Join, "a", 1));
+    node.now += FLUSH_INTERVAL;
+    node.snapshot.handle_timeout(node.now);
+    while node.snapshot.poll_command().is_some() {
+        node.snapshot.handle_write_error(node.now);
+    }
+    node.snapshot.flush(node.now);
+    node.write();
+    assert_eq!(recovered(&node.file).alive, alive(&[("a", 1)]));
+    assert_eq!(node.syncs, 1);
 }
 
 #[test]

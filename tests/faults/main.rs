@@ -1,5 +1,5 @@
 //! Faults in the real thing: agents of both kinds behind relays that lose packets and divide them, killed at random
-//! moments, with files that vanish, and signals while they leave.
+//! moments, without room for their files, and signals while they leave.
 
 #![allow(
     clippy::expect_used,
@@ -8,10 +8,13 @@
     reason = "a test fails by panicking"
 )]
 
-#[path = "mixed/cluster.rs"]
+#[path = "../mixed/cluster.rs"]
 #[allow(dead_code, reason = "this test program uses a part of it")]
 mod cluster;
+#[path = "../common/mod.rs"]
 mod common;
+mod disk;
+mod storage;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -189,27 +192,6 @@ fn killed_at_random_moments_a_node_finds_back_by_its_snapshot() {
         kills(Reference, 6)
     );
     assert_eq!(lost, 0);
-}
-
-#[test]
-fn files_that_vanish_are_said_and_stop_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let inner = folder.path().join("inner");
-    std::fs::create_dir(&inner).unwrap();
-    let snapshot = format!("-snapshot={}", inner.join("snapshot").display());
-    let tags = format!("-tags-file={}", inner.join("tags").display());
-    let mut nodes = vec![Node::start(Serfling, "a", &[&snapshot, &tags])];
-    nodes.push(Node::joining(Serfling, "b", &nodes[0], &[]));
-    wait_for_agreement(&mut nodes, 2);
-    std::fs::remove_dir_all(&inner).unwrap();
-    let refused = nodes[0].client.update_tags(&[("role", "web")], &[]);
-    let refusal = refused.unwrap_err();
-    assert!(refusal.to_string().contains("tags file"), "{refusal}");
-    assert!(nodes[1].members()["a"].tags.is_empty());
-    nodes[1].client.user_event("still", b"here", false).unwrap();
-    wait_until("the event comes", &mut nodes, |nodes| {
-        nodes[0].stat("serf", "event_time") > 1
-    });
 }
 
 #[test]
