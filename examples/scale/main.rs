@@ -5,7 +5,7 @@
 //! - `joins SIZE…`: the same, for clusters whose nodes join one after the other instead of starting with a prepared state,
 //! - `failures SIZE…`: counts false failures under loss and with slow nodes, with and without Lifeguard,
 //! - `plot`: draws `docs/*.svg` from what was measured,
-//! - `table`: prints `docs/scale.md`'s tables from what was measured.
+//! - `table`: writes the tables in `docs/scale.md` from what was measured.
 //!
 //! What is measured goes to `docs/data`.
 
@@ -53,7 +53,7 @@ fn main() {
         .collect();
     match &**command {
         "plot" => plots::draw().expect("it can be drawn"),
-        "table" => tables::print(),
+        "table" => tables::write(),
         _ => sizes.into_iter().for_each(|size| measure(command, size)),
     }
 }

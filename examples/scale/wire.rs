@@ -2,6 +2,7 @@
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use serfling::cluster::{Coordinate, Tags};
 use serfling::gossip::envelope::{Envelope, EnvelopeConfig};
 use serfling::gossip::message::{Ack, Message, NodeState, Ping, PushNode, Source, Versions};
@@ -14,10 +15,14 @@ use crate::world::World;
 /// What a node among so many says in a push/pull, as it stands in a stream: all live, and say of themselves what nodes
 /// of [`World::spawn`] do.
 pub(crate) fn state(count: usize) -> Vec<u8> {
-    let names: Vec<String> = (0..count).map(|node| format!("n{node}")).collect();
+    let rng = &mut StdRng::seed_from_u64(1);
+    let mut numbers: Vec<usize> = (0..count).collect();
+    // In order they would fill tables of names worse, or better, than as they come.
+    numbers.shuffle(rng);
+    let names: Vec<String> = numbers.iter().map(|node| format!("n{node}")).collect();
     let meta = Tags::new().to_meta();
-    let nodes = names.iter().enumerate().map(|(node, name)| {
-        let addr = World::addr(node);
+    let nodes = numbers.iter().zip(&names).map(|(node, name)| {
+        let addr = World::addr(*node);
         PushNode {
             name,
             addr: Some(addr.ip()),
@@ -38,7 +43,7 @@ pub(crate) fn state(count: usize) -> Vec<u8> {
     let mut message = Vec::new();
     encode_push_pull(false, nodes, &user_state, &mut message);
     let envelope = Envelope::new(EnvelopeConfig::default());
-    envelope.seal_stream(StreamEnd::Opener, &message, &mut StdRng::seed_from_u64(1))
+    envelope.seal_stream(StreamEnd::Opener, &message, rng)
 }
 
 /// How many bytes a ping and its ack take, with nothing taken along.

@@ -22,6 +22,8 @@ use crate::data::docs;
 
 /// A drawing that may fail to be written.
 type Drawn = Result<(), Box<dyn Error>>;
+/// Writes what an axis shows.
+type Text = dyn Fn(&f64) -> String;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a, 'b, X, Y> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, Y>>;
 
@@ -66,7 +68,7 @@ fn chart<'a, 'b, X, Y>(
     title: &str,
     (x, x_title): (X, &str),
     (y, y_title): (Y, &str),
-    (x_text, y_text): (&dyn Fn(&f64) -> String, &dyn Fn(&f64) -> String),
+    (x_text, y_text): (&Text, &Text),
 ) -> Result<Chart<'a, 'b, X::CoordDescType, Y::CoordDescType>, Box<dyn Error>>
 where
     X: AsRangedCoord<Value = f64>,

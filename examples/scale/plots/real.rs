@@ -1,4 +1,4 @@
-//! An event among 20 simulated nodes, beside clusters of 20 real agents.
+//! An event among 20 simulated nodes, beside clusters of 20 real agents (`docs/real-cluster.md`).
 
 use plotters::prelude::*;
 
@@ -17,6 +17,7 @@ pub(super) fn draw() -> Drawn {
         ("simulated serfling", format!("event-{NODES}")),
         ("real serfling", "real-cluster-serfling".to_owned()),
         ("real Serf", "real-cluster-serf".to_owned()),
+        ("real, half of each", "real-cluster-mixed".to_owned()),
     ];
     picture("real-cluster.svg", (980, 400), |area| {
         let (left, right) = area.split_horizontally(730);

@@ -12,6 +12,8 @@ const SIZES: (f64, f64) = (10.0, 10_000.0);
 
 /// A time that was measured, with its name.
 type Line = (&'static str, fn(&Times) -> f64);
+/// What theory says, by the number of nodes.
+type TheoryLine = (&'static str, RGBColor, fn(f64) -> f64);
 
 const LINES: [Line; 5] = [
     ("event known by half", |times| times.event_half),
@@ -54,7 +56,7 @@ pub(super) fn draw() -> Drawn {
         let failed = |n| model::detection() + model::suspicion_min(n) + model::forwarding_all(n);
         let unconfirmed = |n| model::detection() + model::suspicion_max(n);
         legend.add(Mark::None, "Theory:", BLACK);
-        let lines: [(&str, RGBColor, fn(f64) -> f64); 5] = [
+        let lines: [TheoryLine; 5] = [
             (
                 "all hear, forwarding at once",
                 COLOURS[1],
