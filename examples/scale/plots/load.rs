@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-use super::legend::{Legend, Mark};
+use super::legend::Legend;
 use super::{COLOURS, Drawn, chart, dots, picture, plain, powers, theory};
 use crate::data::{self, Load};
 use crate::theory as model;
@@ -51,9 +51,8 @@ pub(super) fn draw() -> Drawn {
         let sent = points(|load| load.stream_bytes);
         dots(&mut bytes, &mut legend, ("streams", COLOURS[1]), sent)?;
         let states = curve(|n| model::stream_bytes(n.round() as usize));
-        let label = ("theory: two states", COLOURS[1]);
+        let label = ("theory: states, 2 per interval", COLOURS[1]);
         theory(&mut bytes, &mut legend, label, states)?;
-        legend.add(Mark::None, "     in each push/pull interval", BLACK);
         legend.draw(&right)
     })
 }
