@@ -1,4 +1,7 @@
 //! The made-up network: who reaches whom, after how long, and what becomes of packets and streams on the way.
+//!
+//! A packet that is lost is lost. What is lost of a stream is sent again, as TCP does it: see
+//! [`Network::retransmission`].
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
@@ -11,12 +14,21 @@ use rand::rngs::StdRng;
 /// The first byte of a packet with a checksum, which tells when it changed on its way.
 const HAS_CHECKSUM: u8 = 12;
 
+/// When an opening of a stream that was lost is sent again first (RFC 6298, and Linux).
+pub(crate) const OPENING_TIMEOUT: Duration = Duration::from_secs(1);
+/// When a segment of a stream that was lost is sent again first: Linux's shortest, as trips are short here.
+pub(crate) const SEGMENT_TIMEOUT: Duration = Duration::from_millis(200);
+/// How often anything of a stream is sent before its sender gives up. Nodes give streams up much earlier.
+const TRANSMISSIONS_MAX: u32 = 8;
+/// What a segment carries, in bytes: what an Ethernet frame has room for.
+const SEGMENT_BYTES_MAX: usize = 1448;
+
 /// How the network treats what is sent. Shares are from 0 to 1.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
     /// Packets take between these, at random; so a long span reorders them.
     pub(crate) delay: (Duration, Duration),
-    /// Share of packets that are lost.
+    /// Share of packets, and of segments of streams, that are lost.
     pub(crate) loss: f64,
     /// Share of packets that come twice.
     pub(crate) duplication: f64,
@@ -86,6 +98,38 @@ impl Network {
             .map(|_| rng.random_range(shortest..=longest))
             .collect();
         delays.into_iter()
+    }
+
+    /// How much later something of a stream comes for being lost on its way, perhaps more than once: it is sent again
+    /// after `timeout`, then after twice that, and so on. Nothing if its sender gives up.
+    ///
+    /// That an acknowledgement is lost delays nothing: it costs a segment that the receiver has. Each segment waits by
+    /// itself, as if the window were always open, and always for its timeout, though TCP often notices a hole earlier when
+    /// more follows; most streams here have a segment or two, after which nothing follows.
+    pub(crate) fn retransmission(&self, rng: &mut StdRng, timeout: Duration) -> Option<Duration> {
+        let mut late = Duration::ZERO;
+        for times in 0..TRANSMISSIONS_MAX {
+            if !self.loses(rng) {
+                return Some(late);
+            }
+            late += timeout * 2_u32.pow(times);
+        }
+        None
+    }
+
+    /// Whether something is lost that is not sent again.
+    pub(crate) fn loses(&self, rng: &mut StdRng) -> bool {
+        self.loss > 0.0 && rng.random::<f64>() < self.loss
+    }
+
+    /// How much of a stream comes, or is lost, as one.
+    pub(crate) fn piece_bytes(&self) -> usize {
+        let segment = if self.loss > 0.0 {
+            SEGMENT_BYTES_MAX
+        } else {
+            usize::MAX
+        };
+        self.piece_bytes.clamp(1, segment)
     }
 
     /// May change a packet, if the receiver can tell.

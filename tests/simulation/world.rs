@@ -5,6 +5,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+#[path = "streams.rs"]
+mod streams;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,6 +25,8 @@ use serfling::serf::{Serf, SerfConfig};
 use crate::agenda::Agenda;
 use crate::disk::Disk;
 use crate::network::Network;
+
+use self::streams::End;
 
 /// The gossip port of every node.
 const PORT: u16 = 7946;
@@ -51,19 +56,20 @@ enum Delivery {
     Resolved(u64, Result<Vec<IpAddr>, String>),
 }
 
-enum Item {
-    Delivery(usize, Delivery),
-    /// Timers of a node may be due.
-    Turn(usize),
+impl Delivery {
+    /// Whether it is for whichever process runs when it comes, rather than for that which ran when it was sent.
+    const fn is_for_any(&self) -> bool {
+        matches!(self, Self::Packet { .. } | Self::Open { .. })
+    }
 }
 
-/// One end of a stream.
-struct End {
-    peer: (usize, StreamId),
-    /// When the last piece on its way from here arrives: those after it come later.
-    arrives: Instant,
-    /// Nothing comes through any more.
-    broken: bool,
+enum Item {
+    /// For a node, in the run that it had then.
+    Delivery(usize, u32, Delivery),
+    /// Timers of a node may be due.
+    Turn(usize),
+    /// What a process of a node wanted done while its messages waited.
+    Command(usize, u32, NetworkCommand),
 }
 
 /// One process.
@@ -76,6 +82,8 @@ pub(crate) struct Node {
     /// It takes nothing in and its clock stands, as if the process were stopped.
     pub(crate) paused: bool,
     missed: Vec<Delivery>,
+    /// All that it sends and that comes to it waits until then; its clock goes on.
+    held_until: Option<Instant>,
     /// When it has its next turn.
     planned: Option<Instant>,
 }
@@ -94,6 +102,15 @@ pub(crate) struct World {
     accepted: u64,
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
+    /// What all nodes tell and when, if it is to be kept here rather than with each of them.
+    pub(crate) journal: Option<Vec<Told>>,
+}
+
+/// What a node told its owner.
+pub(crate) struct Told {
+    pub(crate) at: Instant,
+    pub(crate) node: usize,
+    pub(crate) event: HubEvent,
 }
 
 impl World {
@@ -110,6 +127,7 @@ impl World {
             accepted: 0,
             packets: 0,
             bytes: 0,
+            journal: None,
         }
     }
 
@@ -148,6 +166,7 @@ impl World {
             told: Vec::new(),
             paused: false,
             missed: Vec::new(),
+            held_until: None,
             planned: None,
         };
         if self.nodes.len() <= node {
@@ -160,18 +179,7 @@ impl World {
     /// Ends a node without a word.
     pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node] = None;
-        let mut ends: Vec<_> = self.streams.keys().copied().collect();
-        ends.retain(|(owner, _)| *owner == node);
-        // In the same order each time.
-        ends.sort_by_key(|(_, stream)| format!("{stream:?}"));
-        for end in ends {
-            if let Some((other, there)) = self.streams.remove(&end).map(|end| end.peer) {
-                let reset = Some("connection reset by peer".to_owned());
-                if self.network.passes(node, other) {
-                    self.deliver(other, self.network.delay.1, Delivery::Ended(there, reset));
-                }
-            }
-        }
+        self.end_streams(node);
     }
 
     /// Stops a node's process for the time being.
@@ -187,6 +195,17 @@ impl World {
             self.receive(node, delivery);
         }
         self.plan_turn(node);
+    }
+
+    /// Has all that a node sends and that comes to it wait until then.
+    pub(crate) fn hold(&mut self, node: usize, until: Instant) {
+        self.node(node).held_until = Some(until);
+    }
+
+    /// Until when a node's messages wait, if they do.
+    fn held(&self, node: usize) -> Option<Instant> {
+        let until = self.get(node)?.held_until?;
+        (until > self.now).then_some(until)
     }
 
     pub(crate) fn node(&mut self, node: usize) -> &mut Node {
@@ -229,6 +248,17 @@ impl World {
         self.with(node, |serf, now| {
             serf.start(now, Operation::Join { addresses, replay })
         })
+    }
+
+    /// Has a node take in a push/pull, all at once and from nobody who runs.
+    pub(crate) fn hear_state(&mut self, node: usize, from: SocketAddr, bytes: &[u8]) {
+        let stream = StreamId::accepted(self.accepted);
+        self.accepted += 1;
+        self.with(node, |serf, now| {
+            serf.handle_network(now, NetworkEvent::Accepted { stream, from });
+            serf.handle_network(now, NetworkEvent::Received { stream, bytes });
+        });
+        self.turn(node);
     }
 
     /// What a node believes of another.
@@ -302,12 +332,20 @@ impl World {
         let at = self.agenda.next().filter(|at| *at <= by)?;
         self.now = self.now.max(at);
         match self.agenda.pop(by)? {
-            Item::Delivery(node, delivery) => {
-                self.receive(node, delivery);
+            Item::Delivery(node, run, delivery) => {
+                if delivery.is_for_any() || self.run_of(node) == run {
+                    self.receive(node, delivery);
+                }
                 Some(node)
             }
             Item::Turn(node) => {
                 self.turn(node);
+                Some(node)
+            }
+            Item::Command(node, run, command) => {
+                if self.run_of(node) == run {
+                    self.carry_out(node, command);
+                }
                 Some(node)
             }
         }
@@ -352,13 +390,14 @@ impl World {
     }
 
     fn receive(&mut self, node: usize, delivery: Delivery) {
+        if let Some(until) = self.held(node) {
+            self.deliver_at(node, until, delivery);
+            return;
+        }
         let now = self.now;
-        let longest = self.network.delay.1;
-        let accepted = self.accepted;
         let Some(process) = self.nodes.get_mut(node).and_then(Option::as_deref_mut) else {
             if let Delivery::Open { from, stream } = delivery {
-                let refused = Some("connection refused".to_owned());
-                self.deliver(from, longest, Delivery::Ended(stream, refused));
+                self.refuse(from, stream);
             }
             return;
         };
@@ -384,28 +423,7 @@ impl World {
                 let error = "connection refused".to_owned();
                 tell(NetworkEvent::PacketFailed { to, error });
             }
-            Delivery::Open {
-                from: other,
-                stream,
-            } => {
-                let here = StreamId::accepted(accepted);
-                let from = Self::addr(other);
-                tell(NetworkEvent::Accepted { stream: here, from });
-                self.accepted += 1;
-                for (end, peer) in [
-                    ((node, here), (other, stream)),
-                    ((other, stream), (node, here)),
-                ] {
-                    let (arrives, broken) = (now, false);
-                    let end_of_it = End {
-                        peer,
-                        arrives,
-                        broken,
-                    };
-                    self.streams.insert(end, end_of_it);
-                }
-                self.deliver(other, longest, Delivery::Opened(stream));
-            }
+            Delivery::Open { from, stream } => self.accept(node, from, stream),
             Delivery::Opened(stream) => tell(NetworkEvent::Connected { stream }),
             Delivery::Bytes(stream, bytes) => {
                 let bytes = &bytes;
@@ -423,7 +441,7 @@ impl World {
     /// Carries out all that a node wants done.
     pub(crate) fn settle(&mut self, node: usize) {
         let now = self.now;
-        while let Some(process) = self.get_mut(node) {
+        while let Some(process) = self.nodes.get_mut(node).and_then(Option::as_deref_mut) {
             for _ in 0..TURNS_AT_ONCE_MAX {
                 if !process.hub.has_ready() {
                     break;
@@ -432,10 +450,21 @@ impl World {
             }
             let command = process.hub.poll_network();
             let told = std::iter::from_fn(|| process.hub.poll_event());
-            process.told.extend(told);
-            match command {
-                Some(command) => self.carry_out(node, command),
-                None => break,
+            match &mut self.journal {
+                Some(journal) => journal.extend(told.map(|event| Told {
+                    at: now,
+                    node,
+                    event,
+                })),
+                None => process.told.extend(told),
+            }
+            let Some(command) = command else { break };
+            match self.held(node) {
+                Some(until) => {
+                    let command = Item::Command(node, self.run_of(node), command);
+                    self.agenda.plan(until, command);
+                }
+                None => self.carry_out(node, command),
             }
         }
         let disk = self.disks.entry(node).or_default();
@@ -461,13 +490,7 @@ impl World {
                     Delivery::Resolved(request, result),
                 );
             }
-            NetworkCommand::Connect { stream, to } => {
-                // From where nobody is, nothing comes back.
-                if let Some(other) = self.reachable(node, to) {
-                    let open = Delivery::Open { from: node, stream };
-                    self.deliver(other, self.network.delay.1, open);
-                }
-            }
+            NetworkCommand::Connect { stream, to } => self.connect(node, stream, to),
             NetworkCommand::Write { stream, bytes } => self.write(node, stream, &bytes),
             NetworkCommand::Close { stream } => {
                 self.end_stream(node, stream, None);
@@ -500,53 +523,21 @@ impl World {
         }
     }
 
-    /// Sends bytes on a stream, in order and perhaps in pieces.
-    fn write(&mut self, node: usize, stream: StreamId, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        for piece in bytes.chunks(self.network.piece_bytes.clamp(1, bytes.len().max(1))) {
-            let (shortest, longest) = self.network.delay;
-            let delay = self.rng.random_range(shortest..=longest);
-            let cut = self.network.cuts > 0.0 && self.rng.random::<f64>() < self.network.cuts;
-            let Some(end) = self.streams.get_mut(&(node, stream)) else {
-                return;
-            };
-            let (other, there) = end.peer;
-            end.broken |= !self.network.passes(node, other);
-            if end.broken {
-                return;
-            }
-            end.arrives = end.arrives.max(self.now + delay);
-            let arrives = end.arrives;
-            if cut {
-                let reset = || Some("connection reset by peer".to_owned());
-                self.end_stream(node, stream, reset());
-                self.deliver(node, longest, Delivery::Ended(stream, reset()));
-                return;
-            }
-            let delivery = Delivery::Bytes(there, piece.to_vec());
-            self.agenda.plan(arrives, Item::Delivery(other, delivery));
-        }
-    }
-
-    /// Lets go of one end of a stream; the other hears of it after all that was written.
-    fn end_stream(&mut self, node: usize, stream: StreamId, error: Option<String>) {
-        let Some(end) = self.streams.remove(&(node, stream)) else {
-            return;
-        };
-        let (other, there) = end.peer;
-        if !end.broken && self.network.passes(node, other) {
-            let at = end.arrives.max(self.now + self.network.delay.1);
-            let delivery = Delivery::Ended(there, error);
-            self.agenda.plan(at, Item::Delivery(other, delivery));
-        }
-    }
-
     fn reachable(&self, node: usize, to: SocketAddr) -> Option<usize> {
         Self::node_at(to).filter(|other| self.network.passes(node, *other))
     }
 
     fn deliver(&mut self, node: usize, delay: Duration, delivery: Delivery) {
-        let item = Item::Delivery(node, delivery);
-        self.agenda.plan(self.now + delay, item);
+        self.deliver_at(node, self.now + delay, delivery);
+    }
+
+    fn deliver_at(&mut self, node: usize, at: Instant, delivery: Delivery) {
+        let item = Item::Delivery(node, self.run_of(node), delivery);
+        self.agenda.plan(at, item);
+    }
+
+    /// Which process of a node runs, or ran last.
+    fn run_of(&self, node: usize) -> u32 {
+        self.runs.get(&node).copied().unwrap_or_default()
     }
 }
