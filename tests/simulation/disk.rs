@@ -76,6 +76,11 @@ impl Disk {
         self.synced = self.snapshot.len();
     }
 
+    /// How much it holds.
+    pub(crate) fn snapshot_bytes(&self) -> usize {
+        self.snapshot.capacity()
+    }
+
     /// Forgets everything but the keys, which the operator puts back.
     pub(crate) fn wipe(&mut self) {
         let keyring = self.keyring.take();

@@ -29,6 +29,8 @@ struct Sent {
     /// Once its own node has told it.
     ltime: Option<u64>,
     coalesce: bool,
+    /// Whoever was to hear of it has.
+    settled: bool,
 }
 
 /// What was promised and what was seen.
@@ -39,8 +41,10 @@ pub(crate) struct Ledger {
     /// The latest Lamport time of events that any process has seen.
     event_time: u64,
     /// Deliveries of events that were checked and found due, and such that were not due.
-    pub(crate) due: u64,
-    pub(crate) excused: u64,
+    due: u64,
+    excused: u64,
+    /// Those of events that are settled.
+    settled: (u64, u64),
 }
 
 impl Ledger {
@@ -66,6 +70,7 @@ impl Ledger {
             origin,
             ltime: None,
             coalesce,
+            settled: false,
         };
         self.events.insert(name, sent);
     }
@@ -79,8 +84,28 @@ impl Ledger {
         );
     }
 
+    /// How many events may not have reached everybody.
     pub(crate) fn events(&self) -> usize {
-        self.events.len()
+        self.events.values().filter(|sent| !sent.settled).count()
+    }
+
+    /// Deliveries of events that were due, and such that were not.
+    pub(crate) const fn deliveries(&self) -> (u64, u64) {
+        (self.settled.0 + self.due, self.settled.1 + self.excused)
+    }
+
+    /// Whatever is [`missing`](Self::missing) has come. So it need not be looked at again, nor kept; nobody follows what a
+    /// process tells at the moment.
+    pub(crate) fn settle(&mut self) {
+        self.settled = self.deliveries();
+        (self.due, self.excused) = (0, 0);
+        for sent in self.events.values_mut() {
+            sent.settled = true;
+        }
+        for process in self.processes.values_mut() {
+            process.told = Vec::new();
+            process.heard = BTreeSet::new();
+        }
     }
 
     /// A process told of something.
@@ -151,7 +176,11 @@ impl Ledger {
         }
         (self.due, self.excused) = (0, 0);
         for (name, ltime) in holders {
-            if self.events.get(name).is_none_or(|sent| sent.coalesce) {
+            if self
+                .events
+                .get(name)
+                .is_none_or(|sent| sent.coalesce || sent.settled)
+            {
                 continue;
             }
             // What most do not take, as from before their time, most do not pass on either.

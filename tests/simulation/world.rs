@@ -203,6 +203,11 @@ impl World {
         self.nodes.iter().enumerate().filter_map(running)
     }
 
+    /// How many ends of streams there are.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
     /// How many processes run.
     pub(crate) fn count(&self) -> usize {
         self.nodes.iter().flatten().count()
