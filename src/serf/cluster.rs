@@ -364,6 +364,7 @@ impl Serf {
                     if let Some(coordinates) = &mut self.coordinates {
                         coordinates.forget(name);
                     }
+                    self.joins.forget(name);
                 }
             }
         }

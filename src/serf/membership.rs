@@ -143,7 +143,7 @@ impl Membership {
 
     /// Of how many nodes that are no members it is noted what they mean to do.
     pub fn intents(&self) -> usize {
-        self.intents.len()
+        self.intents.count()
     }
 
     /// All members in the order of their names.
