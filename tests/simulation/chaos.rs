@@ -4,6 +4,8 @@
 mod checks;
 mod churn;
 mod faults;
+mod keys;
+mod operator;
 mod reading;
 mod workload;
 
@@ -12,17 +14,16 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serfling::cluster::{Cluster, Operation, Ticket};
-use serfling::gossip::envelope::EnvelopeConfig;
-use serfling::gossip::keyring::{Key, Keyring};
-use serfling::rpc::{self, SessionId};
-use serfling::serf::coalesce::{Coalescer, PERIOD, QUIESCENT_PERIOD};
+use serfling::cluster::Ticket;
+use serfling::rpc::SessionId;
 
 pub(crate) use churn::run as run_churn;
 
 use crate::client::Client;
 use crate::ledger::{Ledger, ProcessId};
 use crate::world::World;
+
+use self::keys::Keys;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Between decisions of the fates.
@@ -50,6 +51,14 @@ pub(crate) struct Summary {
     pub(crate) deliveries: u64,
     /// Deliveries that a join or restart excused.
     pub(crate) excused: u64,
+    /// Keys that were replaced, and nodes that had to be given the right ones.
+    pub(crate) rotations: u64,
+    pub(crate) repairs: u64,
+    /// Nodes that came back at another address, and such that were taken for impostors there.
+    pub(crate) moves: u64,
+    pub(crate) evictions: u64,
+    /// Nodes that came back by their snapshot alone.
+    pub(crate) returns: u64,
     pub(crate) rest: Duration,
 }
 
@@ -79,7 +88,11 @@ enum Later {
     Stop(ProcessId),
     /// A newcomer goes for good.
     Retire(ProcessId),
+    /// An evicted node is started again, even when everything rests.
+    Return(usize),
     Join(ProcessId),
+    /// Whoever started a node looks whether it has found the others by itself.
+    Look(ProcessId),
     /// A join that nobody waits for must have ended.
     JoinOver(ProcessId),
 }
@@ -98,7 +111,12 @@ pub(crate) struct Chaos {
     leaves: BTreeSet<(ProcessId, Ticket)>,
     /// Names of events sent, by client and Seq, until they are accepted.
     sending: BTreeMap<(usize, SessionId, u64), String>,
-    encrypted: bool,
+    /// The operator's work on keys, if packets are encrypted.
+    keys: Option<Keys>,
+    /// Processes that find the others by their snapshot alone.
+    alone: BTreeSet<ProcessId>,
+    /// Processes that may not have kept all that they told: their disk was full, they stood still, or they leave.
+    unsound: BTreeSet<ProcessId>,
     auth_key: Option<String>,
     /// Nodes that are gone for good.
     retired: BTreeSet<usize>,
@@ -143,7 +161,6 @@ impl Chaos {
         let auth_key = rng.random::<bool>().then(|| "secret".to_owned());
         Self {
             world,
-            rng,
             options,
             weather,
             clients: BTreeMap::new(),
@@ -152,7 +169,9 @@ impl Chaos {
             joins: BTreeSet::new(),
             leaves: BTreeSet::new(),
             sending: BTreeMap::new(),
-            encrypted,
+            keys: encrypted.then(|| Keys::new(&mut rng, weather)),
+            alone: BTreeSet::new(),
+            unsound: BTreeSet::new(),
             auth_key,
             retired: BTreeSet::new(),
             nodes: options.nodes,
@@ -162,6 +181,7 @@ impl Chaos {
             divided: false,
             resting: false,
             summary: Summary::default(),
+            rng,
         }
     }
 
@@ -229,91 +249,6 @@ impl Chaos {
         Duration::from_millis(self.rng.random_range(from * 1000..=to * 1000))
     }
 
-    fn start(&mut self, node: usize) {
-        let now = self.world.now;
-        let mut config = self.world.config(node);
-        if self.encrypted {
-            let key = Key::new(&[9; 16]).expect("a key");
-            config.envelope = EnvelopeConfig {
-                keyring: Some(Keyring::new(key)),
-                ..EnvelopeConfig::default()
-            };
-        }
-        config.envelope.compress = node.is_multiple_of(3);
-        config.coalescer = node
-            .is_multiple_of(2)
-            .then(|| Coalescer::new(PERIOD, QUIESCENT_PERIOD));
-        config.early_done = node.is_multiple_of(5);
-        if let Some(retention) = self.retention {
-            (config.reconnect_timeout, config.tombstone_timeout) = (retention, retention);
-        }
-        config.seeds = vec![World::addr(0).to_string(), "host-1:7946".to_owned()];
-        let disk = self.world.disks.entry(node).or_default();
-        disk.full = false;
-        disk.configure(now, &mut config);
-        let rpc = rpc::Config {
-            auth_key: self.auth_key.clone(),
-            outbox_bytes_max: 128 * 1024,
-            clients_max: 8,
-            ..rpc::Config::default()
-        };
-        self.world.spawn_with(node, config, rpc);
-        let id = self.id(node).expect("it runs");
-        self.trace(format_args!("n{node} starts, run {}", id.1));
-        self.ledger.start(id);
-        self.observe(node);
-        self.operator_joins(id);
-    }
-
-    /// Whoever starts an agent has it join somebody, until it works.
-    fn operator_joins(&mut self, id: ProcessId) {
-        let (node, now) = (id.0, self.world.now);
-        let others: Vec<_> = self
-            .world
-            .running()
-            .filter(|other| *other != node)
-            .collect();
-        if others.is_empty() {
-            return;
-        }
-        let other = others[self.rng.random_range(0..others.len())];
-        let addresses = vec![match self.rng.random_range(0..3) {
-            0 => World::addr(other).to_string(),
-            1 => format!("host-{other}"),
-            _ => format!("n{other}/{}", World::addr(other)),
-        }];
-        self.trace(format_args!("n{node} joins {addresses:?}"));
-        let replay = false;
-        let ticket = self.world.with(node, |serf, _| {
-            serf.start(now, Operation::Join { addresses, replay })
-        });
-        self.ledger.process(id).joins += 1;
-        self.joins.insert((id, ticket));
-        self.observe(node);
-    }
-
-    /// An operator has a node leave.
-    fn operator_leaves(&mut self, node: usize) {
-        let Some(id) = self.id(node) else { return };
-        self.trace(format_args!("n{node} leaves"));
-        let ticket = self
-            .world
-            .with(node, |serf, now| serf.start(now, Operation::Leave));
-        self.leaves.insert((id, ticket));
-        self.observe(node);
-    }
-
-    fn kill(&mut self, node: usize) {
-        let Some(id) = self.id(node) else { return };
-        self.trace(format_args!("n{node} dies"));
-        self.world.kill(node);
-        self.ledger.end(id);
-        self.joins.retain(|(of, _)| *of != id);
-        self.leaves.retain(|(of, _)| *of != id);
-        self.clients.retain(|(of, _), _| *of != node);
-        self.sending.retain(|(of, ..), _| *of != node);
-    }
-
     fn end_fault(&mut self, later: Later) {
         self.trace(format_args!("{later:?}"));
         match later {
@@ -339,13 +274,22 @@ impl Chaos {
             }
             Later::Stop(id) if self.runs(id) => {
                 self.kill(id.0);
+                if self.chance(0.2) {
+                    self.readdress(id.0);
+                }
                 let after = self.seconds(5, 120);
                 self.after(after, Later::Start(id.0));
             }
+            Later::Return(node) => self.start(node),
+            Later::Look(id) if self.runs(id) => self.look_for(id),
             Later::Retire(id) if self.runs(id) => self.retire(id.0),
             Later::Join(id) if self.runs(id) => self.operator_joins(id),
             Later::JoinOver(id) => self.ledger.joined(id),
-            Later::Resume(_) | Later::Stop(_) | Later::Retire(_) | Later::Join(_) => {}
+            Later::Resume(_)
+            | Later::Stop(_)
+            | Later::Retire(_)
+            | Later::Join(_)
+            | Later::Look(_) => {}
         }
     }
 

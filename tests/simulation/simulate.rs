@@ -151,8 +151,8 @@ fn run(arguments: &Arguments) -> bool {
     }
     println!(
         "{count} seeds of {nodes} nodes and {minutes} min{churn} in {:.0} s, {failed} failed: {} packets, {} MiB, {} \
-         requests, {} records, {} faults, {} events delivered where they were due ({} not due), at most {} s until all \
-         was well",
+         requests, {} records, {} faults, {} events delivered where they were due ({} not due), {} keys replaced ({} nodes \
+         given them), {} moves ({} evictions), {} returns by snapshot alone, at most {} s until all was well",
         begin.elapsed().as_secs_f64(),
         total.packets,
         total.bytes >> 20,
@@ -161,6 +161,11 @@ fn run(arguments: &Arguments) -> bool {
         total.faults,
         total.deliveries,
         total.excused,
+        total.rotations,
+        total.repairs,
+        total.moves,
+        total.evictions,
+        total.returns,
         total.rest.as_secs(),
     );
     failed == 0
@@ -174,5 +179,10 @@ fn add(total: &mut Summary, run: Summary) {
     total.faults += run.faults;
     total.deliveries += run.deliveries;
     total.excused += run.excused;
+    total.rotations += run.rotations;
+    total.repairs += run.repairs;
+    total.moves += run.moves;
+    total.evictions += run.evictions;
+    total.returns += run.returns;
     total.rest = total.rest.max(run.rest);
 }

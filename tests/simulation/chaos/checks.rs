@@ -62,7 +62,8 @@ impl Chaos {
                         event.kind.as_str()
                     ));
                 }
-                self.ledger.told(id, &event);
+                let now = self.world.now;
+                self.ledger.told(id, now, &event);
                 if let Event::Member(event) = &event
                     && event.kind == MemberEventKind::Failed
                 {
@@ -81,8 +82,11 @@ impl Chaos {
                 self.trace(format_args!("n{} has left", id.0));
                 self.after(SECOND, Later::Stop(id));
             }
-            HubEvent::Evicted { reason } => panic!("n{} is evicted: {reason}", id.0),
+            HubEvent::Evicted { reason } => self.evicted(id, &reason),
             HubEvent::Completed { ticket, outcome } => {
+                if let Outcome::Keys { report, error } = &outcome {
+                    self.hear_of_keys(id, ticket, report, error.as_ref());
+                }
                 if self.leaves.remove(&(id, ticket)) {
                     self.trace(format_args!("n{} has left", id.0));
                     self.after(SECOND, Later::Stop(id));
@@ -106,7 +110,14 @@ impl Chaos {
         self.world.network.heal();
         self.calm_network();
         self.later.retain(|(_, later)| {
-            matches!(later, Later::Join(_) | Later::JoinOver(_) | Later::Stop(_))
+            matches!(
+                later,
+                Later::Join(_)
+                    | Later::JoinOver(_)
+                    | Later::Look(_)
+                    | Later::Return(_)
+                    | Later::Stop(_)
+            )
         });
         let nodes: Vec<_> = self.world.running().collect();
         for node in nodes {
@@ -119,6 +130,7 @@ impl Chaos {
         for client in self.clients.values_mut() {
             client.stalled = false;
         }
+        self.settle_keys();
         let begin = self.world.now;
         while let Some(wrong) = self.unwell() {
             assert!(
@@ -136,6 +148,10 @@ impl Chaos {
         let stopping = |(_, later): &(_, Later)| matches!(later, Later::Stop(_));
         if self.later.iter().any(stopping) {
             return Some("a node has left and still runs".to_owned());
+        }
+        let returning = |(_, later): &(_, Later)| matches!(later, Later::Return(_));
+        if self.later.iter().any(returning) {
+            return Some("a node is evicted and not back".to_owned());
         }
         let late = |client: &Client| {
             let process = self.world.get(client.node);

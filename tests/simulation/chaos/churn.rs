@@ -64,6 +64,7 @@ impl Chaos {
         if self.chance(0.05) {
             self.have_some_client_act();
         }
+        self.work_on_keys();
         match self.rng.random_range(0..100_000) {
             0..=79 => self.strike(),
             80..=139 => self.have_one_leave(),
@@ -72,6 +73,7 @@ impl Chaos {
             230..=279 => self.spoil_network(),
             280..=299 if !self.divided => self.divide(),
             300..=329 => self.fill_disk(),
+            330..=333 => self.strike_many(),
             _ => {}
         }
     }

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use rand::RngExt;
-use serfling::cluster::{Cluster, KeyOperation, Operation};
-use serfling::gossip::keyring::Key;
 
-use super::{Chaos, Later, Weather};
+use super::{Chaos, Later, SECOND, Weather};
 
 impl Chaos {
     pub(super) fn act(&mut self) {
@@ -16,10 +14,8 @@ impl Chaos {
         if self.chance(0.3) {
             self.have_some_client_act();
         }
+        self.work_on_keys();
         if self.weather == Weather::Calm {
-            if self.chance(0.002) {
-                self.work_on_keys();
-            }
             return;
         }
         let lossy = matches!(self.weather, Weather::Lossy | Weather::Stormy);
@@ -38,6 +34,9 @@ impl Chaos {
         }
         if self.weather == Weather::Stormy && self.chance(0.008) {
             self.strike();
+        }
+        if self.weather == Weather::Stormy && self.chance(0.0005) {
+            self.strike_many();
         }
     }
 
@@ -91,6 +90,7 @@ impl Chaos {
         self.world.pause(node);
         self.summary.faults += 1;
         let id = self.id(node).expect("it runs");
+        self.unsound.insert(id);
         self.after(time, Later::Resume(id));
     }
 
@@ -98,6 +98,7 @@ impl Chaos {
         let Some(node) = self.any_up() else { return };
         self.trace(format_args!("the disk of n{node} is full"));
         self.world.disks.entry(node).or_default().full = true;
+        self.unsound.extend(self.id(node));
         self.summary.faults += 1;
         let time = self.seconds(5, 60);
         self.after(time, Later::MakeRoom(node));
@@ -110,30 +111,44 @@ impl Chaos {
         let Some(node) = self.any_up() else { return };
         self.kill(node);
         self.summary.faults += 1;
-        match self.rng.random_range(0..3) {
-            0 => {}
-            1 => {
-                let disk = self.world.disks.entry(node).or_default();
-                disk.tear(&mut self.rng);
-            }
-            _ => self.world.disks.entry(node).or_default().wipe(),
+        self.spoil_disk(node);
+        let mut time = self.seconds(0, 120);
+        if self.chance(0.25) {
+            self.readdress(node);
+            // Perhaps before the others have noticed that it is gone.
+            time = if self.chance(0.3) {
+                self.seconds(1, 5)
+            } else {
+                time.max(SECOND)
+            };
         }
-        let time = self.seconds(0, 120);
         self.after(time, Later::Start(node));
     }
 
-    /// In calm weather keys change, one step at a time, as a careful operator does it.
-    fn work_on_keys(&mut self) {
-        let Some(node) = self.any_up().filter(|_| self.encrypted) else {
-            return;
-        };
-        let key = Key::new(&[self.rng.random_range(10..12); 16]).expect("a key");
-        let operation = match self.rng.random_range(0..3) {
-            0 => KeyOperation::List,
-            _ => KeyOperation::Install(key.to_base64()),
-        };
-        self.trace(format_args!("n{node}: {operation:?}"));
-        self.world
-            .with(node, |serf, now| serf.start(now, Operation::Key(operation)));
+    /// Leaves of a node's files what the fates like.
+    fn spoil_disk(&mut self, node: usize) {
+        let fate = self.rng.random_range(0..3);
+        let disk = self.world.disks.entry(node).or_default();
+        match fate {
+            0 => return,
+            1 => disk.tear(&mut self.rng),
+            _ => disk.wipe(),
+        }
+        self.ledger.forget_before(node);
+    }
+
+    /// Many nodes, or all, die at once, and come back at once.
+    pub(super) fn strike_many(&mut self) {
+        let up: Vec<_> = self.world.running().filter(|node| self.up(*node)).collect();
+        let share = [0.2, 0.5, 1.0][self.rng.random_range(0..3)];
+        self.trace(format_args!("{share} of all are struck"));
+        let time = self.seconds(0, 60);
+        for node in up {
+            if self.chance(share) {
+                self.kill(node);
+                self.after(time, Later::Start(node));
+            }
+        }
+        self.summary.faults += 1;
     }
 }

@@ -9,7 +9,6 @@ use serfling::rpc::{Peer, SessionId};
 
 use super::{Chaos, Later, SECOND};
 use crate::client::{Client, map};
-use crate::world::World;
 
 /// Fewer than the buffers of events reach back: more could be lost by design.
 const EVENTS_MAX: usize = 400;
@@ -110,7 +109,7 @@ impl Chaos {
                 client.ask(Command::MembersFiltered, Some(body));
             }
             65..=66 => {
-                let address = Value::from(World::addr(other).to_string());
+                let address = Value::from(self.world.address(other).to_string());
                 let body = map([
                     ("Existing", Value::Array(vec![address])),
                     ("Replay", number.is_multiple_of(2).into()),
@@ -146,6 +145,7 @@ impl Chaos {
             }
             93 if self.world.count() > self.options.nodes * 2 / 3 => {
                 client.ask(Command::Leave, None);
+                self.unsound.insert(process);
             }
             _ => {}
         }
