@@ -130,6 +130,12 @@ impl Chaos {
         for client in self.clients.values_mut() {
             client.stalled = false;
         }
+        // After a strike at all there may be too few for anything to be seen.
+        for node in 0..self.options.nodes / 2 {
+            if self.world.get(node).is_none() {
+                self.start(node);
+            }
+        }
         self.settle_keys();
         let begin = self.world.now;
         while let Some(wrong) = self.unwell() {

@@ -193,7 +193,28 @@ impl Chaos {
     pub(super) fn settle_keys(&mut self) {
         if self.keys.is_some() {
             self.pass(20 * SECOND);
+            self.look_at_files();
             self.put_keys_right();
+        }
+    }
+
+    /// What a node was told to do with its keys is in its file, unless the disk was full.
+    fn look_at_files(&self) {
+        for node in self.world.running() {
+            if self.id(node).is_some_and(|id| self.unsound.contains(&id)) {
+                continue;
+            }
+            let kept = self
+                .world
+                .disks
+                .get(&node)
+                .and_then(|disk| disk.keyring.clone());
+            let used = self.world.serf(node).gossip().keyring();
+            assert_eq!(
+                kept,
+                used.map(Keyring::to_json),
+                "the keyring file of n{node}"
+            );
         }
     }
 }
