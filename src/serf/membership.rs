@@ -164,6 +164,16 @@ impl Membership {
         self.members.get(name).map(|state| &state.member)
     }
 
+    /// How many pruned members are remembered.
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.len()
+    }
+
+    /// Of how many nodes that are no members it is noted what they mean to do.
+    pub fn intents(&self) -> usize {
+        self.intents.count()
+    }
+
     /// All members in the order of their names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
         self.members.values().map(|state| &state.member)
