@@ -465,10 +465,12 @@ impl Membership {
             return;
         };
         if self.tombstones.len() < TOMBSTONES_MAX {
+            // Gossip has not said that one is gone which only leaves, and would not say again that it lives.
+            let lives = state.member.status == MemberStatus::Leaving;
             let tombstone = Tombstone {
                 ltime: state.status_ltime,
                 since: now,
-                returned: None,
+                returned: lives.then_some((state.member, now)),
             };
             self.tombstones.insert(name.into(), tombstone);
         }

@@ -354,7 +354,14 @@ impl World {
                 }
             });
             wrong.or_else(|| {
-                (alive != count).then(|| format!("n{node} knows {alive} living nodes of {count}"))
+                let known = |other: &usize| self.status(node, *other).is_some();
+                let unknown = || self.running().filter(|other| !known(other));
+                (alive != count).then(|| {
+                    let unknown: Vec<_> = unknown().collect();
+                    format!(
+                        "n{node} knows {alive} living nodes of {count}, and none of {unknown:?}"
+                    )
+                })
             })
         })
     }

@@ -1,8 +1,9 @@
 //! What must hold: at every step, once everything has healed, and when everything is quiet.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use serfling::cluster::{Event, MemberEventKind, Outcome};
+use serfling::cluster::{Event, Member, MemberEventKind, Outcome};
 use serfling::rpc::{HubEvent, Resources};
 
 use super::{Chaos, Later, SECOND, Weather};
@@ -69,10 +70,14 @@ impl Chaos {
                 {
                     let names: Vec<_> = event.members.iter().map(|m| &*m.name).collect();
                     self.trace(format_args!("n{} takes {names:?} for failed", id.0));
-                    // One that has left may fail for who has not heard of that.
-                    let runs = |name: &&str| name[1..].parse().is_ok_and(|n| self.up(n));
+                    // One that has left may fail for who has not heard of that, and one that has moved where it was.
+                    let runs = |member: &Member| {
+                        let addr = SocketAddr::new(member.addr, member.port);
+                        let number = member.name[1..].parse();
+                        number.is_ok_and(|n| self.up(n) && self.world.address(n) == addr)
+                    };
                     assert!(
-                        self.weather != Weather::Calm || !names.iter().any(runs),
+                        self.weather != Weather::Calm || !event.members.iter().any(runs),
                         "n{} takes {names:?} for failed in calm weather",
                         id.0
                     );
