@@ -6,6 +6,8 @@ use super::core::Gossip;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GossipResources {
+    /// Nodes known, this one included.
+    pub nodes: usize,
     /// Timers set.
     pub timers: usize,
     /// Streams open, of either side.
@@ -28,6 +30,7 @@ impl Gossip {
     pub fn resources(&self) -> GossipResources {
         let queued = self.queues.iter().map(|queue| queue.len());
         GossipResources {
+            nodes: self.nodes.len(),
             timers: self.wheel.len(),
             streams: self.streams.len(),
             relays: self.relays.len(),

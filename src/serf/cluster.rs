@@ -366,6 +366,7 @@ impl Serf {
                     if let Some(coordinates) = &mut self.coordinates {
                         coordinates.forget(name);
                     }
+                    self.joins.forget(name);
                 }
             }
         }

@@ -68,6 +68,11 @@ impl Intents {
         self.0.get(node).copied()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Forgets intents that are too old.
     pub fn expire(&mut self, now: Instant) {
         let before = self.0.len();

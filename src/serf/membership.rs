@@ -164,6 +164,16 @@ impl Membership {
         self.members.get(name).map(|state| &state.member)
     }
 
+    /// How many pruned members are remembered.
+    pub fn tombstones(&self) -> usize {
+        self.tombstones.len()
+    }
+
+    /// Of how many nodes that are no members it is noted what they mean to do.
+    pub fn intents(&self) -> usize {
+        self.intents.count()
+    }
+
     /// All members in the order of their names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
         self.members.values().map(|state| &state.member)
@@ -455,10 +465,12 @@ impl Membership {
             return;
         };
         if self.tombstones.len() < TOMBSTONES_MAX {
+            // Gossip has not said that one is gone which only leaves, and would not say again that it lives.
+            let lives = state.member.status == MemberStatus::Leaving;
             let tombstone = Tombstone {
                 ltime: state.status_ltime,
                 since: now,
-                returned: None,
+                returned: lives.then_some((state.member, now)),
             };
             self.tombstones.insert(name.into(), tombstone);
         }

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use rand::RngExt;
@@ -74,6 +75,23 @@ impl Disk {
             self.snapshot.resize(cut + lost, 0);
         }
         self.synced = self.snapshot.len();
+    }
+
+    /// Where the snapshot says that other nodes were.
+    pub(crate) fn others(&self, name: &str) -> Vec<SocketAddr> {
+        let mut replay = Replay::new(AfterLeave::StayAway);
+        replay.handle_bytes(&self.snapshot);
+        let known = Snapshot::new(Instant::now(), replay, AfterLeave::StayAway).recovered();
+        let others = known.alive.into_iter().chain(known.failed);
+        others
+            .filter(|(other, _)| **other != *name)
+            .map(|(_, addr)| addr)
+            .collect()
+    }
+
+    /// How much it holds.
+    pub(crate) fn snapshot_bytes(&self) -> usize {
+        self.snapshot.capacity()
     }
 
     /// Forgets everything but the keys, which the operator puts back.

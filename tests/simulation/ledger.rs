@@ -1,19 +1,25 @@
 //! What was promised and what was seen: who must have heard what, and whose clocks stand where.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use serfling::cluster::{Cluster, Event, Figure, UserEvent};
 use serfling::serf::Serf;
+use serfling::serf::snapshot::FLUSH_INTERVAL;
 
 /// A process: which node's, and which of its runs.
 pub(crate) type ProcessId = (usize, u32);
+
+/// What was told this long before a crash is in the snapshot.
+const KEPT_AFTER: Duration = FLUSH_INTERVAL.saturating_add(Duration::from_millis(100));
 
 /// What is known of a process.
 #[derive(Debug, Default)]
 pub(crate) struct Process {
     /// The user events that it told, in order.
     pub(crate) told: Vec<(u64, String)>,
-    heard: BTreeSet<(u64, String)>,
+    /// All of these, and when it told them.
+    heard: BTreeMap<(u64, String), Instant>,
     /// Members, events, queries.
     clocks: [u64; 3],
     /// Events from before this Lamport time are not for it: it joined or restarted since.
@@ -29,6 +35,8 @@ struct Sent {
     /// Once its own node has told it.
     ltime: Option<u64>,
     coalesce: bool,
+    /// Whoever was to hear of it has.
+    settled: bool,
 }
 
 /// What was promised and what was seen.
@@ -36,11 +44,15 @@ struct Sent {
 pub(crate) struct Ledger {
     pub(crate) processes: BTreeMap<ProcessId, Process>,
     events: BTreeMap<String, Sent>,
+    /// By node: what its earlier processes have told, and its snapshot knows of.
+    before: BTreeMap<usize, BTreeSet<(u64, String)>>,
     /// The latest Lamport time of events that any process has seen.
     event_time: u64,
     /// Deliveries of events that were checked and found due, and such that were not due.
-    pub(crate) due: u64,
-    pub(crate) excused: u64,
+    due: u64,
+    excused: u64,
+    /// Those of events that are settled.
+    settled: (u64, u64),
 }
 
 impl Ledger {
@@ -53,8 +65,23 @@ impl Ledger {
         self.processes.insert(id, process);
     }
 
-    pub(crate) fn end(&mut self, id: ProcessId) {
-        self.processes.remove(&id);
+    /// A process has ended. If it was sound, the node must not tell again what the snapshot has had time to learn of.
+    pub(crate) fn end(&mut self, id: ProcessId, now: Instant, sound: bool) {
+        let Some(process) = self.processes.remove(&id) else {
+            return;
+        };
+        if !sound {
+            return self.forget_before(id.0);
+        }
+        let told = process.heard.into_iter();
+        let kept = told.filter(|(_, at)| *at + KEPT_AFTER <= now);
+        let before = self.before.entry(id.0).or_default();
+        before.extend(kept.map(|(event, _)| event));
+    }
+
+    /// What a node knew is gone.
+    pub(crate) fn forget_before(&mut self, node: usize) {
+        self.before.remove(&node);
     }
 
     pub(crate) fn process(&mut self, id: ProcessId) -> &mut Process {
@@ -66,6 +93,7 @@ impl Ledger {
             origin,
             ltime: None,
             coalesce,
+            settled: false,
         };
         self.events.insert(name, sent);
     }
@@ -79,20 +107,46 @@ impl Ledger {
         );
     }
 
+    /// How many events may not have reached everybody.
     pub(crate) fn events(&self) -> usize {
-        self.events.len()
+        self.events.values().filter(|sent| !sent.settled).count()
+    }
+
+    /// Deliveries of events that were due, and such that were not.
+    pub(crate) const fn deliveries(&self) -> (u64, u64) {
+        (self.settled.0 + self.due, self.settled.1 + self.excused)
+    }
+
+    /// Whatever is [`missing`](Self::missing) has come. So it need not be looked at again, nor kept; nobody follows what a
+    /// process tells at the moment.
+    pub(crate) fn settle(&mut self) {
+        self.settled = self.deliveries();
+        (self.due, self.excused) = (0, 0);
+        for sent in self.events.values_mut() {
+            sent.settled = true;
+        }
+        for process in self.processes.values_mut() {
+            process.told = Vec::new();
+            process.heard = BTreeMap::new();
+        }
+        self.before.clear();
     }
 
     /// A process told of something.
-    pub(crate) fn told(&mut self, id: ProcessId, event: &Event) {
+    pub(crate) fn told(&mut self, id: ProcessId, now: Instant, event: &Event) {
         let Event::User(UserEvent { ltime, name, .. }) = event else {
             return;
         };
         let key = (*ltime, name.clone());
         let process = self.processes.get_mut(&id).expect("it runs");
         assert!(
-            process.heard.insert(key.clone()),
+            process.heard.insert(key.clone(), now).is_none(),
             "{id:?} told {key:?} twice"
+        );
+        let before = self.before.get(&id.0);
+        assert!(
+            before.is_none_or(|before| !before.contains(&key)),
+            "{id:?} tells {key:?} again, as before its restart"
         );
         process.told.push(key);
         let sent = self.events.get_mut(name);
@@ -151,7 +205,11 @@ impl Ledger {
         }
         (self.due, self.excused) = (0, 0);
         for (name, ltime) in holders {
-            if self.events.get(name).is_none_or(|sent| sent.coalesce) {
+            if self
+                .events
+                .get(name)
+                .is_none_or(|sent| sent.coalesce || sent.settled)
+            {
                 continue;
             }
             // What most do not take, as from before their time, most do not pass on either.
@@ -161,14 +219,14 @@ impl Ledger {
             for (id, process) in &self.processes {
                 if ltime < process.floor || !spreads {
                     self.excused += 1;
-                } else if process.heard.contains(&(ltime, name.to_owned())) {
+                } else if process.heard.contains_key(&(ltime, name.to_owned())) {
                     self.due += 1;
                 } else {
                     let clock = process.clocks[1];
                     let key = (ltime, name.to_owned());
                     let holders = self.processes.iter();
                     let holders: Vec<_> = holders
-                        .filter(|(_, process)| process.heard.contains(&key))
+                        .filter(|(_, process)| process.heard.contains_key(&key))
                         .map(|(id, _)| id)
                         .collect();
                     return Some(format!(

@@ -30,6 +30,7 @@ cargo test --profile simulation --test simulate -- [options]
   --seeds A..B      these seeds (default 0..4)
   --nodes N         nodes of the cluster (default 8)
   --minutes N       simulated minutes before everything heals (default 1)
+  --churn           hours of nodes that come, go, fail, return and change, instead of weather; the minutes are all
   --first           stop at the first seed that fails
   --trace           print what happens
 Of every four seeds one is calm, one lossy, one divided, one stormy.";
@@ -38,6 +39,7 @@ struct Arguments {
     seeds: Range<u64>,
     nodes: usize,
     minutes: u64,
+    churn: bool,
     first: bool,
     trace: bool,
 }
@@ -47,16 +49,13 @@ fn number(value: Option<String>) -> u64 {
     number.unwrap_or_else(|| panic!("a number is expected\n{HELP}"))
 }
 
-fn arguments() -> Option<Arguments> {
-    let mut arguments = Arguments {
-        seeds: 0..4,
-        nodes: 8,
-        minutes: 1,
-        first: false,
-        trace: false,
-    };
+/// What is asked for, if anything; nothing if it was only how to ask.
+fn arguments() -> Option<Option<Arguments>> {
+    let mut arguments = USUAL;
+    let mut asked = false;
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
+        asked |= word.starts_with("--");
         match word.as_str() {
             "--seed" => {
                 let seed = number(words.next());
@@ -69,6 +68,7 @@ fn arguments() -> Option<Arguments> {
             }
             "--nodes" => arguments.nodes = number(words.next()) as usize,
             "--minutes" => arguments.minutes = number(words.next()),
+            "--churn" => arguments.churn = true,
             "--first" => arguments.first = true,
             "--trace" => arguments.trace = true,
             "--help" => {
@@ -79,32 +79,69 @@ fn arguments() -> Option<Arguments> {
             _ => {}
         }
     }
-    Some(arguments)
+    Some(asked.then_some(arguments))
 }
+
+/// What is run when nobody says what.
+const USUAL: Arguments = Arguments {
+    seeds: 0..4,
+    nodes: 8,
+    minutes: 1,
+    churn: false,
+    first: false,
+    trace: false,
+};
+const USUAL_CHURN: Arguments = Arguments {
+    seeds: 0..1,
+    minutes: 20,
+    churn: true,
+    ..USUAL
+};
 
 fn main() -> ExitCode {
     let Some(arguments) = arguments() else {
         return ExitCode::SUCCESS;
     };
+    let well = match arguments {
+        Some(arguments) => run(&arguments),
+        None => run(&USUAL) & run(&USUAL_CHURN),
+    };
+    if well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs seeds; says whether all went well.
+fn run(arguments: &Arguments) -> bool {
     let begin = Instant::now();
-    let (nodes, minutes) = (arguments.nodes, arguments.minutes);
+    let Arguments { nodes, minutes, .. } = *arguments;
+    let churn = if arguments.churn { " --churn" } else { "" };
     let mut total = Summary::default();
-    let mut failed = 0;
-    let count = arguments.seeds.end.saturating_sub(arguments.seeds.start);
-    for seed in arguments.seeds {
+    let (mut count, mut failed) = (0, 0);
+    for seed in arguments.seeds.clone() {
         let options = Options {
             seed,
             nodes,
             time: Duration::from_secs(60 * minutes),
             trace: arguments.trace,
         };
-        match catch_unwind(AssertUnwindSafe(|| chaos::run(options))) {
+        let run_seed = || {
+            if arguments.churn {
+                chaos::run_churn(options)
+            } else {
+                chaos::run(options)
+            }
+        };
+        count += 1;
+        match catch_unwind(AssertUnwindSafe(run_seed)) {
             Ok(summary) => add(&mut total, summary),
             Err(_) => {
                 failed += 1;
                 println!(
                     "SEED {seed} FAILED; again: cargo test --profile simulation --test simulate -- \
-                     --seed {seed} --nodes {nodes} --minutes {minutes} --trace"
+                     --seed {seed} --nodes {nodes} --minutes {minutes}{churn} --trace"
                 );
                 if arguments.first {
                     break;
@@ -113,8 +150,9 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{count} seeds of {nodes} nodes and {minutes} min in {:.0} s, {failed} failed: {} packets, {} MiB, {} requests, \
-         {} records, {} faults, {} events delivered where they were due ({} not due), at most {} s until all was well",
+        "{count} seeds of {nodes} nodes and {minutes} min{churn} in {:.0} s, {failed} failed: {} packets, {} MiB, {} \
+         requests, {} records, {} faults, {} events delivered where they were due ({} not due), {} keys replaced ({} nodes \
+         given them), {} moves ({} evictions), {} returns by snapshot alone, at most {} s until all was well",
         begin.elapsed().as_secs_f64(),
         total.packets,
         total.bytes >> 20,
@@ -123,13 +161,14 @@ fn main() -> ExitCode {
         total.faults,
         total.deliveries,
         total.excused,
+        total.rotations,
+        total.repairs,
+        total.moves,
+        total.evictions,
+        total.returns,
         total.rest.as_secs(),
     );
-    if failed > 0 {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    failed == 0
 }
 
 fn add(total: &mut Summary, run: Summary) {
@@ -140,5 +179,10 @@ fn add(total: &mut Summary, run: Summary) {
     total.faults += run.faults;
     total.deliveries += run.deliveries;
     total.excused += run.excused;
+    total.rotations += run.rotations;
+    total.repairs += run.repairs;
+    total.moves += run.moves;
+    total.evictions += run.evictions;
+    total.returns += run.returns;
     total.rest = total.rest.max(run.rest);
 }

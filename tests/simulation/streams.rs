@@ -75,7 +75,7 @@ impl World {
         let opened = self.now + self.network.delay.1 + late;
         self.put_end((node, here), Some((opener, stream)), opened);
         self.put_end((opener, stream), Some((node, here)), self.now);
-        let (now, from) = (self.now, Self::addr(opener));
+        let (now, from) = (self.now, self.address(opener));
         let accepted = NetworkEvent::Accepted { stream: here, from };
         self.node(node)
             .hub

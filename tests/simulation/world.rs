@@ -97,6 +97,8 @@ pub(crate) struct World {
     /// By node; they outlive its processes.
     pub(crate) disks: HashMap<usize, Disk>,
     runs: HashMap<usize, u32>,
+    /// How often nodes have moved to another address, and the last run before that.
+    moves: HashMap<usize, (u8, u32)>,
     agenda: Agenda<Item>,
     streams: HashMap<(usize, StreamId), End>,
     accepted: u64,
@@ -122,6 +124,7 @@ impl World {
             nodes: Vec::new(),
             disks: HashMap::new(),
             runs: HashMap::new(),
+            moves: HashMap::new(),
             agenda: Agenda::new(),
             streams: HashMap::new(),
             accepted: 0,
@@ -131,26 +134,67 @@ impl World {
         }
     }
 
+    /// The address of a node that has never moved.
     pub(crate) fn addr(node: usize) -> SocketAddr {
-        let [.., a, b] = (node as u32 + 1).to_be_bytes();
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, a, b)), PORT)
+        Self::addr_after(node, 0)
     }
 
-    fn node_at(to: SocketAddr) -> Option<usize> {
+    fn addr_after(node: usize, moves: u8) -> SocketAddr {
+        let [.., a, b] = (node as u32 + 1).to_be_bytes();
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, moves, a, b)), PORT)
+    }
+
+    fn moves(&self, node: usize) -> u8 {
+        self.moves.get(&node).map_or(0, |(moves, _)| *moves)
+    }
+
+    /// The address of a node.
+    pub(crate) fn address(&self, node: usize) -> SocketAddr {
+        Self::addr_after(node, self.moves(node))
+    }
+
+    /// Gives a node that does not run an address that nobody has had lately.
+    pub(crate) fn readdress(&mut self, node: usize) {
+        assert!(self.get(node).is_none(), "n{node} runs");
+        let moves = self.moves(node).wrapping_add(1);
+        self.moves.insert(node, (moves, self.run_of(node)));
+    }
+
+    /// Whether a node is not where it was first.
+    pub(crate) fn moved(&self, node: usize) -> bool {
+        self.moves(node) > 0
+    }
+
+    /// Whether a node runs at an address.
+    pub(crate) fn runs_at(&self, addr: SocketAddr) -> bool {
+        self.node_at(addr)
+            .is_some_and(|node| self.get(node).is_some())
+    }
+
+    fn node_at(&self, to: SocketAddr) -> Option<usize> {
         let IpAddr::V4(ip) = to.ip() else {
             return None;
         };
-        let [.., a, b] = ip.octets();
-        usize::from(u16::from_be_bytes([a, b])).checked_sub(1)
+        let [_, moves, a, b] = ip.octets();
+        let node = usize::from(u16::from_be_bytes([a, b])).checked_sub(1)?;
+        (self.moves(node) == moves).then_some(node)
     }
 
     pub(crate) fn config(&mut self, node: usize) -> SerfConfig {
-        SerfConfig::new(format!("n{node}"), Self::addr(node), self.rng.random())
+        SerfConfig::new(format!("n{node}"), self.address(node), self.rng.random())
     }
 
     /// Starts a node with the defaults.
     pub(crate) fn spawn(&mut self, node: usize) {
         let config = self.config(node);
+        self.spawn_with(node, config, rpc::Config::default());
+    }
+
+    /// Starts a node from its files, and has it keep them.
+    pub(crate) fn spawn_from_disk(&mut self, node: usize) {
+        let mut config = self.config(node);
+        let disk = self.disks.entry(node).or_default();
+        disk.configure(self.now, &mut config);
         self.spawn_with(node, config, rpc::Config::default());
     }
 
@@ -229,6 +273,11 @@ impl World {
         self.nodes.iter().enumerate().filter_map(running)
     }
 
+    /// How many ends of streams there are.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
     /// How many processes run.
     pub(crate) fn count(&self) -> usize {
         self.nodes.iter().flatten().count()
@@ -243,7 +292,7 @@ impl World {
     }
 
     pub(crate) fn join(&mut self, node: usize, other: usize) -> Ticket {
-        let addresses = vec![Self::addr(other).to_string()];
+        let addresses = vec![self.address(other).to_string()];
         let replay = false;
         self.with(node, |serf, now| {
             serf.start(now, Operation::Join { addresses, replay })
@@ -305,7 +354,14 @@ impl World {
                 }
             });
             wrong.or_else(|| {
-                (alive != count).then(|| format!("n{node} knows {alive} living nodes of {count}"))
+                let known = |other: &usize| self.status(node, *other).is_some();
+                let unknown = || self.running().filter(|other| !known(other));
+                (alive != count).then(|| {
+                    let unknown: Vec<_> = unknown().collect();
+                    format!(
+                        "n{node} knows {alive} living nodes of {count}, and none of {unknown:?}"
+                    )
+                })
             })
         })
     }
@@ -321,7 +377,11 @@ impl World {
     pub(crate) fn run_until(&mut self, limit: Duration, holds: impl Fn(&Self) -> bool) -> Duration {
         let begin = self.now;
         while !holds(self) {
-            assert!(self.now - begin < limit, "it never holds");
+            assert!(
+                self.now - begin < limit,
+                "it never holds; of the members: {:?}",
+                self.disagreement()
+            );
             self.run(Duration::from_millis(50));
         }
         self.now - begin
@@ -333,7 +393,13 @@ impl World {
         self.now = self.now.max(at);
         match self.agenda.pop(by)? {
             Item::Delivery(node, run, delivery) => {
-                if delivery.is_for_any() || self.run_of(node) == run {
+                // What goes to an address where a node was does not come to where it is.
+                let moved = self
+                    .moves
+                    .get(&node)
+                    .is_some_and(|(_, before)| run <= *before);
+                let gone = self.run_of(node) != run && !delivery.is_for_any();
+                if !moved && !gone {
                     self.receive(node, delivery);
                 }
                 Some(node)
@@ -482,7 +548,7 @@ impl World {
                 let number = host
                     .strip_prefix("host-")
                     .and_then(|text| text.parse().ok());
-                let found = number.map(|number| vec![Self::addr(number).ip()]);
+                let found = number.map(|number| vec![self.address(number).ip()]);
                 let result = found.ok_or_else(|| "no such host".to_owned());
                 self.deliver(
                     node,
@@ -506,7 +572,7 @@ impl World {
     fn send(&mut self, node: usize, to: SocketAddr, payload: Vec<u8>) {
         self.packets += 1;
         self.bytes += payload.len() as u64;
-        let from = Self::addr(node);
+        let from = self.address(node);
         let Some(other) = self.reachable(node, to) else {
             return;
         };
@@ -524,7 +590,8 @@ impl World {
     }
 
     fn reachable(&self, node: usize, to: SocketAddr) -> Option<usize> {
-        Self::node_at(to).filter(|other| self.network.passes(node, *other))
+        self.node_at(to)
+            .filter(|other| self.network.passes(node, *other))
     }
 
     fn deliver(&mut self, node: usize, delay: Duration, delivery: Delivery) {

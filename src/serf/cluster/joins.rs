@@ -3,8 +3,14 @@
 //! A node looks for those that its snapshot knows when it starts; for failed ones every now and then; and while it is
 //! alone for its seeds, whose names are looked up afresh each time. Source: hashicorp/serf, `serf/serf.go` (`Join`,
 //! `handleRejoin`, `reconnect`).
+//!
+//! Unlike there, a node that has found somebody goes on looking for those of its snapshot that are no members, as for
+//! failed ones: after an outage of all, parts of a cluster that took each other for failed would each be content with
+//! itself for ever.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::{debug, info, warn};
@@ -31,12 +37,25 @@ pub(super) struct JoinState {
     /// Nodes known from before that have not been tried yet, as `name/address`.
     rejoin: VecDeque<String>,
     /// All of them, to look for while nobody else is there.
-    known: Vec<String>,
+    known: Vec<(Arc<str>, SocketAddr)>,
+    /// Those to look for though others are there, unless they are members, and until when.
+    missed: Vec<(Arc<str>, SocketAddr)>,
+    missed_until: Option<Instant>,
+}
+
+/// A node where it was, as a join takes it.
+fn at(name: &str, addr: SocketAddr) -> String {
+    format!("{name}/{addr}")
 }
 
 impl JoinState {
     pub(super) fn len(&self) -> usize {
         self.running.len()
+    }
+
+    /// A member has been forgotten: it is not missed.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.missed.retain(|(missed, _)| **missed != *name);
     }
 
     /// Whether events from before a join are not wanted.
@@ -63,10 +82,11 @@ impl Serf {
             .raise_minimum(recovered.query_clock.saturating_add(1));
         let nodes = recovered.alive.iter().chain(&recovered.failed);
         let others = nodes.filter(|(name, _)| **name != *self.config.name);
-        self.joins.known = others
-            .map(|(name, addr)| format!("{name}/{addr}"))
-            .collect();
-        self.joins.rejoin = self.joins.known.iter().cloned().collect();
+        self.joins.known = others.cloned().collect();
+        let known = self.joins.known.iter();
+        self.joins.rejoin = known.map(|(name, addr)| at(name, *addr)).collect();
+        self.joins.missed = self.joins.known.clone();
+        self.joins.missed_until = now.checked_add(self.config.reconnect_timeout);
         self.rejoin_next(now);
     }
 
@@ -137,12 +157,42 @@ impl Serf {
         if self.gossip.present() == 1 && self.joins.rejoin.is_empty() {
             self.look_for_seeds(now);
         }
+        self.look_for_missing(now);
         self.reconnect_failed(now);
+    }
+
+    /// Tries one node of the snapshot that is no member, the likelier the more there are for each living one.
+    fn look_for_missing(&mut self, now: Instant) {
+        if self.joins.missed_until.is_some_and(|until| until < now) {
+            self.joins.missed = Vec::new();
+        }
+        if self.gossip.present() == 1 || !self.joins.rejoin.is_empty() {
+            return;
+        }
+        let missed = self.joins.missed.iter();
+        let missing: Vec<_> = missed
+            .filter(|(name, _)| self.membership.get(name).is_none())
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        let alive = self.membership.present().max(1);
+        if self.rng.random::<f64>() > missing.len() as f64 / alive as f64 {
+            return;
+        }
+        let which = self.rng.random_range(0..missing.len());
+        let Some((name, addr)) = missing.get(which) else {
+            return;
+        };
+        info!("serf: attempting to reach {name} {addr}, known from before");
+        let join = self.gossip.join(now, &[at(name, *addr)]);
+        self.joins.running.insert(join, Wanted::Reconnect);
     }
 
     fn look_for_seeds(&mut self, now: Instant) {
         let mut addresses = self.config.seeds.clone();
-        addresses.extend(self.joins.known.iter().cloned());
+        let known = self.joins.known.iter();
+        addresses.extend(known.map(|(name, addr)| at(name, *addr)));
         if addresses.is_empty() {
             return;
         }
@@ -166,9 +216,9 @@ impl Serf {
         let Some(member) = self.membership.with_status(MemberStatus::Failed).nth(which) else {
             return;
         };
-        let addr = std::net::SocketAddr::new(member.addr, member.port);
+        let addr = SocketAddr::new(member.addr, member.port);
         info!("serf: attempting reconnect to {} {addr}", member.name);
-        let address = format!("{}/{addr}", member.name);
+        let address = at(&member.name, addr);
         let join = self.gossip.join(now, &[address]);
         self.joins.running.insert(join, Wanted::Reconnect);
     }

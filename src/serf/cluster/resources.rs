@@ -2,6 +2,7 @@
 
 use super::Serf;
 use crate::gossip::GossipResources;
+use crate::serf::coordinate::CoordinateClient;
 
 /// What a node holds at the moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -9,6 +10,14 @@ use crate::gossip::GossipResources;
 pub struct SerfResources {
     /// What gossip below holds.
     pub gossip: GossipResources,
+    /// Members, this one and those that are gone included.
+    pub members: usize,
+    /// Pruned members that are remembered so that they stay away.
+    pub tombstones: usize,
+    /// What nodes that are no members are said to be about to do.
+    pub intents: usize,
+    /// Nodes whose network coordinates are known.
+    pub peers: usize,
     /// Timers set, besides gossip's.
     pub timers: usize,
     /// Queries asked here that are not done.
@@ -29,6 +38,10 @@ impl Serf {
     pub fn resources(&self) -> SerfResources {
         SerfResources {
             gossip: self.gossip.resources(),
+            members: self.membership.count(),
+            tombstones: self.membership.tombstones(),
+            intents: self.membership.intents(),
+            peers: self.coordinates.as_ref().map_or(0, CoordinateClient::peers),
             timers: self.wheel.len(),
             asked: self.asked.len(),
             received: self.received.len(),

@@ -63,8 +63,12 @@ impl Scene {
 
     /// Another node is there.
     fn meet(&mut self, name: &str, last: u8) {
+        self.hear_alive(name, last, 1);
+    }
+
+    fn hear_alive(&mut self, name: &str, last: u8, incarnation: u32) {
         self.hear_gossip(&Message::Alive(Alive {
-            incarnation: 1,
+            incarnation,
             node: name,
             addr: Some(addr(last).ip()),
             port: 7946,
@@ -747,6 +751,60 @@ fn conflict_queries_are_answered_by_everybody_else() {
     assert_eq!(scene.sent(), []);
 }
 
+/// The streams that a node wants, and to which port.
+fn dialled(scene: &mut Scene) -> Vec<(StreamId, u16)> {
+    std::iter::from_fn(|| scene.serf.poll_network())
+        .filter_map(|command| match command {
+            NetworkCommand::Connect { stream, to } => Some((stream, to.port())),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_snapshot_s_nodes_that_are_missing_are_looked_for_though_others_are_there() {
+    let now = Instant::now();
+    let mut replay = Replay::new(AfterLeave::StayAway);
+    replay.handle_bytes(b"alive: a 10.0.0.7:1\n#failed: b 10.0.0.8:2\n");
+    let mut scene = Scene::with(|config| {
+        config.snapshot = Some(Snapshot::new(now, replay, AfterLeave::StayAway));
+    });
+    let mut incarnation = 0;
+    let mut looks_for_b = |scene: &mut Scene| {
+        (0..200).any(|_| {
+            // It refutes that it is dead, so this node is never alone.
+            incarnation += 1;
+            scene.hear_alive("a", 7, incarnation);
+            scene.wait(Duration::from_secs(3));
+            dialled(scene).into_iter().any(|(_, port)| port == 2)
+        })
+    };
+    // Its first tries come to nothing.
+    let now = scene.now;
+    for _ in 0..2 {
+        for (stream, _) in dialled(&mut scene) {
+            let error = Some("connection refused".to_owned());
+            let ended = NetworkEvent::Ended { stream, error };
+            scene.serf.handle_network(now, ended);
+        }
+    }
+    assert!(looks_for_b(&mut scene));
+    // Once it has been a member it is for the membership to say.
+    scene.meet("b", 8);
+    scene.hear(|out| {
+        LeaveMessage {
+            ltime: 90,
+            node: "b",
+            prune: true,
+        }
+        .encode(out);
+    });
+    scene.wait(Duration::from_secs(90));
+    assert!(scene.serf.membership.get("b").is_none());
+    dialled(&mut scene);
+    assert!(!looks_for_b(&mut scene));
+}
+
 #[test]
 fn a_snapshot_s_nodes_are_looked_for_again_and_again() {
     let now = Instant::now();
@@ -758,14 +816,6 @@ fn a_snapshot_s_nodes_are_looked_for_again_and_again() {
         config.snapshot = Some(Snapshot::new(now, replay, AfterLeave::StayAway));
     });
     assert_eq!(scene.serf.events.clock().time(), 41);
-    let dialled = |scene: &mut Scene| -> Vec<(StreamId, u16)> {
-        std::iter::from_fn(|| scene.serf.poll_network())
-            .filter_map(|command| match command {
-                NetworkCommand::Connect { stream, to } => Some((stream, to.port())),
-                _ => None,
-            })
-            .collect()
-    };
     let mut ports = Vec::new();
     for _ in 0..2 {
         let tries = dialled(&mut scene);

@@ -100,6 +100,11 @@ impl CoordinateClient {
         self.peers.get(name).map(|peer| &peer.coordinate)
     }
 
+    /// How many peers' coordinates are known.
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
     /// Forgets a peer.
     pub fn forget(&mut self, name: &str) {
         self.peers.remove(name);

@@ -202,6 +202,28 @@ fn a_leaving_node_is_pruned_once_it_had_time_to_go() {
     assert_eq!(talk.status("b"), Some(Alive));
 }
 
+/// It did not hear of it, as it came back meanwhile, or was cut off.
+#[test]
+fn a_leaving_node_that_is_pruned_and_lives_on_is_believed() {
+    let mut talk = Talk::new();
+    talk.alive("a").alive("b").alive("c");
+    for name in ["a", "b", "c"] {
+        talk.prune(name, 5);
+    }
+    talk.heard();
+    talk.pass(Duration::from_secs(6));
+    assert_eq!(talk.heard(), ["reap a", "reap b", "reap c"]);
+    // One says that it lives, one goes after all.
+    assert_eq!(talk.join("b", 6), PassOn);
+    assert_eq!(talk.heard(), ["join b"]);
+    talk.silent("c");
+    talk.pass(PROBATION);
+    assert_eq!(talk.heard(), ["join a"]);
+    assert_eq!(talk.status("a"), Some(Alive));
+    talk.pass(PROBATION);
+    assert_eq!(talk.status("c"), None);
+}
+
 #[test]
 fn a_pruned_node_does_not_come_back_on_hearsay() {
     let mut talk = Talk::new();
