@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::agent::Kind;
 use super::cluster::Mixture;
+use super::statistics;
 
 /// Values of the same thing, one for each time it was measured.
 #[derive(Debug, Default, Clone)]
@@ -15,14 +16,11 @@ impl Series {
     }
 
     pub(crate) fn median(&self) -> f64 {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-        (middle(sorted.len() / 2) + middle(sorted.len().saturating_sub(1) / 2)) / 2.0
+        statistics::median(&self.0)
     }
 
     pub(crate) fn worst(&self) -> f64 {
-        self.0.iter().copied().fold(f64::NAN, f64::max)
+        statistics::worst(&self.0)
     }
 }
 

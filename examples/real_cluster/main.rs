@@ -10,6 +10,8 @@ mod cluster;
 mod figures;
 mod measure;
 mod report;
+#[path = "../scale/statistics.rs"]
+mod statistics;
 
 use std::error::Error;
 use std::os::unix::process::CommandExt;

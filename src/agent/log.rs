@@ -227,7 +227,6 @@ impl Writing {
     }
 }
 
-/// A panic elsewhere while the log was held leaves nothing half done that matters.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 //! they hold it once. What nobody holds any more goes when the catalog has doubled.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::member::NodeInfo;
 
@@ -26,7 +26,7 @@ impl Catalog {
     /// The same description, held once. Of each name the last one that came is found again.
     #[must_use]
     pub fn share(&self, node: NodeInfo) -> Arc<NodeInfo> {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries();
         if let Some(known) = entries.by_name.get(&node.name)
             && **known == node
         {
@@ -59,8 +59,12 @@ impl Catalog {
     /// How many descriptions there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.by_name.len()
+        self.entries().by_name.len()
+    }
+
+    /// They are whole after every step, so that a panic elsewhere does no harm.
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is none.

@@ -44,6 +44,7 @@ pub(super) enum Hearing {
     Known,
 }
 
+/// A node as it is told of, for all who know it.
 fn describe(
     catalog: Option<&Catalog>,
     name: Arc<str>,

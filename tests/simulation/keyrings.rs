@@ -32,16 +32,8 @@ fn give(world: &mut World, node: usize, keys: &[u8]) {
 fn cluster(seed: u64) -> World {
     let mut world = World::new(seed);
     world.network.encrypted = true;
-    for node in 0..COUNT {
-        give(&mut world, node, &[1]);
-        world.spawn_from_disk(node);
-        if node > 0 {
-            world.join(node, 0);
-        }
-    }
-    world.run_until(90 * SECOND, World::converged);
-    // What they know is in their snapshots.
-    world.run(SECOND);
+    (0..COUNT).for_each(|node| give(&mut world, node, &[1]));
+    world.start_from_disks(COUNT);
     world
 }
 

@@ -13,15 +13,7 @@ const COUNT: usize = 12;
 /// A cluster that keeps snapshots, at rest.
 fn cluster(seed: u64) -> World {
     let mut world = World::new(seed);
-    for node in 0..COUNT {
-        world.spawn_from_disk(node);
-        if node > 0 {
-            world.join(node, 0);
-        }
-    }
-    world.run_until(90 * SECOND, World::converged);
-    // What they know is in their snapshots.
-    world.run(SECOND);
+    world.start_from_disks(COUNT);
     world
 }
 

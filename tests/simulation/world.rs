@@ -198,6 +198,19 @@ impl World {
         self.spawn_with(node, config, rpc::Config::default());
     }
 
+    /// Starts so many nodes from their files, has them join the first, and brings them to rest.
+    pub(crate) fn start_from_disks(&mut self, count: usize) {
+        for node in 0..count {
+            self.spawn_from_disk(node);
+            if node > 0 {
+                self.join(node, 0);
+            }
+        }
+        self.run_until(Duration::from_secs(90), Self::converged);
+        // What they know is in their snapshots.
+        self.run(Duration::from_secs(1));
+    }
+
     pub(crate) fn spawn_with(&mut self, node: usize, config: SerfConfig, rpc: rpc::Config) {
         let serf = Serf::new(self.now, config).expect("it starts");
         let mut hub = Hub::new(self.now, rpc, serf, Arc::new(LogRing::new()));
